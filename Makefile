@@ -1,0 +1,77 @@
+# Everything a user runs. `make help` lists it. No activation is needed: what runs here runs in .venv.
+#   CORES=4             processors to use (all)
+#   CONFIG=file.yaml    a config in place of config.yaml
+#   PYTHON=python3.12   the Python, 3.11 or later, that .venv is made with
+
+PYTHON ?= python3
+CORES  ?= all
+CONFIG ?=
+
+SHELL := /bin/sh
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+SNAKEMAKE = .venv/bin/python -m snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+
+# A stamp says that .venv holds what a list of requirements wants. Its name carries the digest of the lists, so an edited
+# list is another stamp. A .venv whose Python does not start (moved, or the system's was upgraded) has no stamp that counts.
+LISTS  := envs/requirements.txt envs/requirements-dev.txt
+DIGEST := $(shell cat $(LISTS) | cksum | tr -cd '0-9')
+READY  := .venv/.ready-$(DIGEST)
+TOOLS  := .venv/.tools-$(DIGEST)
+BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 2>/dev/null),,broken)
+
+.DEFAULT_GOAL := submission
+.DELETE_ON_ERROR:
+.PHONY: submission report explore lr_find evaluate clean_cache plan score test lint format help broken
+
+submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
+	@$(SNAKEMAKE) $@
+
+plan: $(READY) ## what `make submission` would run, and why
+	@$(SNAKEMAKE) --dry-run submission
+
+score: $(READY) ## the demo's accuracy and log loss on labels that the pipeline never saw
+	@.venv/bin/python scripts/score_demo.py results/cache/demo/held_back.csv results/demo/submission.csv
+
+test: lint ## lint, then all tests
+	.venv/bin/python -m pytest
+
+lint: $(TOOLS) ## style of Python and Snakemake files, nothing is changed
+	.venv/bin/python -m ruff check
+	.venv/bin/python -m ruff format --check
+	.venv/bin/python -m snakefmt --check Snakefile rules
+	.venv/bin/python -m snakemake --lint
+
+format: $(TOOLS) ## bring all files into style
+	.venv/bin/python -m ruff check --fix
+	.venv/bin/python -m ruff format
+	.venv/bin/python -m snakefmt Snakefile rules
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z_ ]+:.*## / {printf "%-66s %s\n", $$1, $$2}' Makefile
+	@sed -n '2,4s/^#//p' Makefile
+
+$(READY): $(BROKEN)
+	@$(call install,$(firstword $(LISTS)),.ready)
+
+$(TOOLS): $(BROKEN) | $(READY)
+	@$(call install,$(lastword $(LISTS)),.tools)
+
+# install(list, stamp): one at a time, and again from nothing after an interruption, for pip takes a package that it wrote
+# half for a whole one. `.installing` stands while pip works; the stamp is written last.
+define install
+set -e; mkdir -p .setup; \
+if command -v flock >/dev/null 2>&1; then exec 9>.setup/lock; flock -n 9 || { echo "waiting for another make's set-up"; flock 9; }; fi; \
+if .venv/bin/python -c 'import pip' 2>/dev/null; then if [ -e .venv/.installing ]; then rm -rf .venv; fi; else rm -rf .venv; fi; \
+if [ ! -e $@ ]; then \
+  if [ ! -e .venv ]; then \
+    $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+      { echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Say make PYTHON=python3.12" >&2; exit 1; }; \
+    echo "making .venv with $$($(PYTHON) --version)"; \
+    mkdir .venv; touch .venv/.installing; $(PYTHON) -m venv .venv; \
+  fi; \
+  echo "installing $(1): some minutes, once"; \
+  touch .venv/.installing; rm -f .venv/$(2)-*; \
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --requirement $(1); \
+  touch $@; rm .venv/.installing; \
+fi
+endef

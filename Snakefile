@@ -1,0 +1,60 @@
+# Eightfold: labelled images in, a Kaggle submission out, by the eight steps of fast.ai 2018, lesson 2.
+#
+#   data      demo, manifest, folds, explore, pixels
+#   train     weights, activations, lr_find, train      once per fold and stage of the recipe
+#   predict   predict, evaluate, write_submission
+#   review    review, timings, report
+#
+# Targets: submission (default), evaluate, report, explore, lr_find, clean_cache.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+# A file given by --configfile stands alone: nothing of the demo's config leaks into it.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+
+
+report: "rules/captions/workflow.rst"
+
+
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/predict.smk"
+include: "rules/review.smk"
+
+
+rule submission:
+    default_target: True
+    input:
+        test_images_needed,
+        "<run>/submission.csv",
+        "<run>/metrics.json",
+        "<run>/report.html",
+        "<run>/timings.csv",
+    localrule: True
+
+
+rule evaluate:
+    input:
+        "<run>/metrics.json",
+        "<run>/report.html",
+        "<run>/timings.csv",
+    localrule: True
+
+
+rule explore:
+    input:
+        rules.explore_data.output,
+    localrule: True
+
+
+rule lr_find:
+    input:
+        collect("<run>/fold{fold}/{stage}/lr_find.svg", fold=plan.folds, stage=plan.stages),
+    localrule: True

@@ -1,0 +1,214 @@
+# The config, checked, and the plan that follows from it. Nothing here writes, imports torch or asks a network.
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.append(str(Path(workflow.basedir, "scripts")))
+
+from eightfold.config import check_yaml_file, resolve
+from eightfold.files import UserError, read_json
+from eightfold.plan import CACHE, Plan
+from eightfold.provenance import code_digest
+
+try:
+    config_files = [Path(path) for path in workflow.overwrite_configfiles] or [Path("config.yaml")]
+    for config_file in config_files:
+        check_yaml_file(config_file)
+    plan = Plan(resolve(config, ", ".join(map(str, config_files))))
+    plan.check()
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+
+pathvars:
+    run=plan.run,
+    cache=CACHE,
+    data=plan.data_folder,
+    weights=plan.weights_folder,
+
+
+wildcard_constraints:
+    fold="|".join(plan.folds),
+    stage="|".join(plan.stages),
+    split="valid|test",
+    key="[0-9a-f]{12}",
+    first=r"\d+",
+    last=r"\d+",
+    size=r"\d+",
+
+
+# 1 where a job would take a GPU, 0 where there is none.
+gpus = plan.gpus()
+
+
+# All rules have the same two params, what they depend on in the config and what their code means (provenance.py).
+def code(script):
+    return code_digest(script)
+
+
+def memory_mb(base):
+    """Memory request that grows when a job is tried again."""
+    return lambda wildcards, attempt: base * attempt
+
+
+def minutes(base):
+    """Time request that grows when a job is tried again; training goes on where the last attempt stopped."""
+    return lambda wildcards, attempt: base * attempt
+
+
+def test_images_needed(wildcards):
+    if plan.has_test:
+        return []
+    raise WorkflowError(
+        f"run {plan.config['run']} has no test images (data.test is not set and {plan.root}/test does not exist), "
+        "so there is nothing to submit: ask for `evaluate` instead"
+    )
+
+
+def pixels_of(wildcards):
+    return f"{plan.pixels_folder(size_of(wildcards))}/pixels.json"
+
+
+def size_of(wildcards):
+    """The size (px) of the job's stage, of its shared activations, or of the final prediction."""
+    if hasattr(wildcards, "size"):
+        return int(wildcards.size)
+    if hasattr(wildcards, "kind"):
+        return plan.activation_sizes[f"activations-{wildcards.kind}-{wildcards.key}"]
+    return plan.stages[getattr(wildcards, "stage", plan.last_stage)]["size"]
+
+
+def trunk_of(stage, fold):
+    """Checkpoint and identity of the trunk that a stage starts from."""
+    made_by = plan.trunk_stage(stage)
+    if made_by is None:
+        return [f"{plan.weights_folder}/trunk.safetensors", f"{plan.weights_folder}/weights.json"]
+    return checkpoint_of(made_by, fold)
+
+
+def checkpoint_of(stage, fold):
+    return [f"{plan.run}/fold{fold}/{stage}/checkpoint.safetensors", f"{plan.run}/fold{fold}/{stage}/stage.json"]
+
+
+def stage_trunk(part):
+    """What a stage of all layers starts from; a head stage learns on activations and reads no trunk."""
+
+    def get(wildcards):
+        if plan.stages[wildcards.stage]["train"] == "head":
+            return []
+        return trunk_of(wildcards.stage, wildcards.fold)[part]
+
+    return get
+
+
+def stage_head(part):
+    """The head of the stage before, if there is one."""
+
+    def get(wildcards):
+        before = plan.previous(wildcards.stage)
+        return checkpoint_of(before, wildcards.fold)[part] if before else []
+
+    return get
+
+
+def stage_activations(suffix):
+    """The cached activations that a head stage learns on."""
+
+    def get(wildcards):
+        if plan.stages[wildcards.stage]["train"] == "all":
+            return []
+        return [f"{path}.{suffix}" for path in plan.activations(wildcards.stage, wildcards.fold)]
+
+    return get
+
+
+def stage_pixels(name):
+    """The pixels that a stage of all layers learns on."""
+
+    def get(wildcards):
+        if plan.stages[wildcards.stage]["train"] == "head":
+            return []
+        return f"{plan.pixels_folder(size_of(wildcards))}/{name}"
+
+    return get
+
+
+def final_trunk(part):
+    """The trunk behind the final prediction: the last stage's own, or that of the last stage that trained all layers."""
+
+    def get(wildcards):
+        if plan.stages[plan.last_stage]["train"] == "all":
+            return checkpoint_of(plan.last_stage, wildcards.fold)[part]
+        return trunk_of(plan.last_stage, wildcards.fold)[part]
+
+    return get
+
+
+def final_head(part):
+    return lambda wildcards: checkpoint_of(plan.last_stage, wildcards.fold)[part]
+
+
+def final_snapshots(wildcards):
+    """The last stage's snapshots, when the prediction averages them."""
+    if not plan.config["ensemble"]["snapshots"]:
+        return []
+    return f"{plan.run}/fold{wildcards.fold}/{plan.last_stage}/snapshots.safetensors"
+
+
+def predictions(split, suffix):
+    """The predictions of a split, one file a fold; none where the run has no such images."""
+    folds = plan.folds if split in plan.splits else []
+    return [f"{plan.run}/fold{fold}/predictions/{split}.{suffix}" for fold in folds]
+
+
+def stage_files(name, stages=None):
+    """A file of every stage of every fold."""
+    return [f"{plan.run}/fold{fold}/{stage}/{name}" for fold in plan.folds for stage in stages or plan.stages]
+
+
+def auto_stages():
+    """The stages whose learning rate comes from their own finder."""
+    return [stage for stage in plan.stages if plan.lr(stage) == (None, stage)]
+
+
+def benchmarks():
+    """The benchmark files of every job that the run's figures rest on."""
+    stages, run = plan.stages, f"{plan.run}/benchmarks"
+    sizes = {stage["size"] for stage in stages.values()}
+    heads = [name for name, stage in stages.items() if stage["train"] == "head"]
+    shared = [path for name in heads if plan.trunk_stage(name) is None for path in plan.activations(name, "")]
+    own = [
+        f"{run}/fold{fold}/{plan.trunk_stage(name)}.activations_{stages[name]['size']}px_{first}-{last}"
+        for fold in plan.folds
+        for name in heads
+        if plan.trunk_stage(name)
+        for first, last in plan.views(name)
+    ]
+    each = [f"{run}/fold{fold}/{stage}" for fold in plan.folds for stage in stages]
+    finders = [f"{run}/fold{fold}/{stage}.lr_find" for fold in plan.folds for stage in auto_stages()]
+    predicted = [f"{run}/fold{fold}/predict_{split}" for fold in plan.folds for split in plan.splits]
+    paths = [
+        f"{plan.data_folder}/manifest",
+        f"{run}/folds",
+        f"{run}/explore",
+        *(f"{plan.pixels_folder(size)}/pixels" for size in sorted(sizes)),
+        f"{plan.weights_folder}/weights",
+        *shared,
+        *finders,
+        *own,
+        *(f"{path}.train" for path in each),
+        *predicted,
+        f"{run}/evaluate",
+        f"{run}/review",
+        *([f"{run}/submission"] if plan.has_test else []),
+    ]
+    return [f"{path}.jsonl" for path in dict.fromkeys(paths)]
+
+
+def versions():
+    """Versions of what computes the results, read without importing it."""
+    names = ("snakemake", "torch", "torchvision", "numpy", "pandas", "pillow", "scikit-learn")
+    return {name: version(name) for name in names}

@@ -1,0 +1,126 @@
+# Raw images to a manifest, folds, plots of the data and packed pixels.
+
+
+rule demo:
+    output:
+        identity="<cache>/demo/demo.json",
+    log:
+        "<cache>/logs/demo.log",
+    benchmark:
+        "<cache>/benchmarks/demo.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=minutes(10),
+    params:
+        settings={},
+        code=code("demo.py"),
+    message:
+        "demo: scikit-learn's handwritten digits, as a Kaggle competition would lay them out"
+    script:
+        "../scripts/demo.py"
+
+
+rule manifest:
+    input:
+        demo=[f"{CACHE}/demo/demo.json"] if plan.is_demo else [],
+    output:
+        manifest="<data>/manifest.csv",
+        rejected="<data>/rejected.csv",
+        identity="<data>/manifest.json",
+    log:
+        "<data>/manifest.log",
+    benchmark:
+        "<data>/manifest.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    threads: 16
+    resources:
+        mem_mb=memory_mb(4000),
+        runtime=minutes(120),
+    params:
+        settings=plan.manifest_settings,
+        code=code("manifest.py"),
+    message:
+        "manifest: look at every image once"
+    script:
+        "../scripts/manifest.py"
+
+
+rule folds:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        identity="<data>/manifest.json",
+    output:
+        folds="<run>/folds.csv",
+        identity="<run>/folds.json",
+    log:
+        "<run>/logs/folds.log",
+    benchmark:
+        "<run>/benchmarks/folds.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=minutes(10),
+    params:
+        settings=plan.folds_settings,
+        code=code("folds.py"),
+    message:
+        "folds: which images validate which fold"
+    script:
+        "../scripts/folds.py"
+
+
+rule explore_data:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        identity="<data>/manifest.json",
+    output:
+        classes=report("<run>/explore/classes.svg", category="Data", caption="captions/classes.rst"),
+        sizes=report("<run>/explore/sizes.svg", category="Data", caption="captions/sizes.rst"),
+        sample=report("<run>/explore/sample.svg", category="Data", caption="captions/sample.rst"),
+    log:
+        "<run>/logs/explore.log",
+    benchmark:
+        "<run>/benchmarks/explore.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=minutes(30),
+    params:
+        settings={"seed": plan.config["seed"]},
+        code=code("explore.py"),
+    message:
+        "explore: images per class, their sizes, a sample"
+    script:
+        "../scripts/explore.py"
+
+
+rule pixels:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+    output:
+        pixels="<cache>/pixels-{key}/pixels.u8",
+        index="<cache>/pixels-{key}/index.npy",
+        identity="<cache>/pixels-{key}/pixels.json",
+    log:
+        "<cache>/pixels-{key}/pixels.log",
+    benchmark:
+        "<cache>/pixels-{key}/pixels.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    threads: 16
+    resources:
+        mem_mb=memory_mb(4000),
+        runtime=minutes(120),
+    params:
+        settings=lambda wildcards: {"short_side": plan.short_sides[wildcards.key]},
+        code=code("pixels.py"),
+    message:
+        "pixels: decode and resize every image once"
+    script:
+        "../scripts/pixels.py"

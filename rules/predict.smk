@@ -1,0 +1,94 @@
+# The last stage's network to probabilities, figures and a submission.
+
+
+rule predict:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        folds=ancient("<run>/folds.csv"),
+        folds_identity="<run>/folds.json",
+        weights_identity="<weights>/weights.json",
+        trunk=ancient(final_trunk(0)),
+        trunk_identity=final_trunk(1),
+        head=ancient(final_head(0)),
+        head_identity=final_head(1),
+        snapshots=ancient(final_snapshots),
+        pixels=pixels_of,
+        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+    output:
+        logits="<run>/fold{fold}/predictions/{split}.safetensors",
+        identity="<run>/fold{fold}/predictions/{split}.json",
+    log:
+        "<run>/logs/fold{fold}/predict_{split}.log",
+    benchmark:
+        "<run>/benchmarks/fold{fold}/predict_{split}.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    threads: 16
+    resources:
+        gpu=gpus,
+        mem_mb=memory_mb(6000),
+        runtime=minutes(120),
+    params:
+        settings=plan.predict_settings(),
+        code=code("predict.py"),
+    message:
+        "fold {wildcards.fold}: predict the {wildcards.split} images"
+    script:
+        "../scripts/predict.py"
+
+
+rule score:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        stages=stage_files("stage.json"),
+        valid=ancient(predictions("valid", "safetensors")),
+        valid_identities=predictions("valid", "json"),
+        test=ancient(predictions("test", "safetensors")),
+        test_identities=predictions("test", "json"),
+    output:
+        valid="<run>/predictions/valid.csv",
+        test="<run>/predictions/test.csv",
+        metrics="<run>/metrics.json",
+    log:
+        "<run>/logs/evaluate.log",
+    benchmark:
+        "<run>/benchmarks/evaluate.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(4000),
+        runtime=minutes(20),
+    params:
+        settings=plan.evaluate_settings(),
+        code=code("evaluate.py"),
+    message:
+        "evaluate: average views, snapshots and folds; score the held-out images"
+    script:
+        "../scripts/evaluate.py"
+
+
+rule write_submission:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        test="<run>/predictions/test.csv",
+    output:
+        submission=report("<run>/submission.csv", category="Result"),
+    log:
+        "<run>/logs/submission.log",
+    benchmark:
+        "<run>/benchmarks/submission.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=minutes(10),
+    params:
+        settings=plan.submission_settings(),
+        code=code("submission.py"),
+    message:
+        "submission: write, read back, check"
+    script:
+        "../scripts/submission.py"

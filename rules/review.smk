@@ -1,0 +1,159 @@
+# What a person looks at: sheets of right and wrong answers, times, the report.
+
+
+rule draw_lr_find:
+    input:
+        found="<run>/fold{fold}/{stage}/lr_find.json",
+    output:
+        plot=report(
+            "<run>/fold{fold}/{stage}/lr_find.svg",
+            category="Training",
+            subcategory="{stage}",
+            labels={"fold": "{fold}", "figure": "learning-rate finder"},
+            caption="captions/lr_find.rst",
+        ),
+    log:
+        "<run>/logs/fold{fold}/{stage}.draw_lr_find.log",
+    benchmark:
+        "<run>/benchmarks/fold{fold}/{stage}.draw_lr_find.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=minutes(10),
+    params:
+        settings={},
+        code=code("draw_lr_find.py"),
+    message:
+        "fold {wildcards.fold}: plot the learning-rate finder of {wildcards.stage}"
+    script:
+        "../scripts/draw_lr_find.py"
+
+
+rule draw:
+    input:
+        batches=stage_files("batches.csv"),
+        histories=stage_files("history.csv"),
+    output:
+        losses=report(stage_files("loss.svg"), category="Training", caption="captions/loss.rst"),
+        rates=report(stage_files("lr.svg"), category="Training", caption="captions/lr.rst"),
+    log:
+        "<run>/logs/draw.log",
+    benchmark:
+        "<run>/benchmarks/draw.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=minutes(10),
+    params:
+        settings={},
+        code=code("draw.py"),
+    message:
+        "draw: loss and learning rate of every stage"
+    script:
+        "../scripts/draw.py"
+
+
+rule review:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        valid="<run>/predictions/valid.csv",
+        pixels=pixels_of,
+        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+    output:
+        confusion=report("<run>/review/confusion.svg", category="Review", caption="captions/confusion.rst"),
+        most_correct=report("<run>/review/most_correct.svg", category="Review", caption="captions/sheet.rst"),
+        most_incorrect=report("<run>/review/most_incorrect.svg", category="Review", caption="captions/sheet.rst"),
+        most_uncertain=report("<run>/review/most_uncertain.svg", category="Review", caption="captions/sheet.rst"),
+        random_right=report("<run>/review/random_right.svg", category="Review", caption="captions/sheet.rst"),
+        random_wrong=report("<run>/review/random_wrong.svg", category="Review", caption="captions/sheet.rst"),
+        tables="<run>/review/tables.json",
+    log:
+        "<run>/logs/review.log",
+    benchmark:
+        "<run>/benchmarks/review.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=minutes(20),
+    params:
+        settings={"per_sheet": 8, "seed": plan.config["seed"]},
+        code=code("review.py"),
+    message:
+        "review: confusion matrix, and sheets of the most telling images"
+    script:
+        "../scripts/review.py"
+
+
+rule timings:
+    input:
+        benchmarks=benchmarks(),
+    output:
+        timings="<run>/timings.csv",
+    log:
+        "<run>/logs/timings.log",
+    benchmark:
+        "<run>/benchmarks/timings.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=minutes(10),
+    params:
+        settings={},
+        code=code("timings.py"),
+    message:
+        "timings: seconds and peak memory of each job"
+    script:
+        "../scripts/timings.py"
+
+
+rule report:
+    input:
+        metrics="<run>/metrics.json",
+        manifest_identity="<data>/manifest.json",
+        rejected="<data>/rejected.csv",
+        folds="<run>/folds.json",
+        explore=rules.explore_data.output,
+        stages=stage_files("stage.json"),
+        histories=stage_files("history.csv"),
+        lr_finds=stage_files("lr_find.json", auto_stages()) if auto_stages() else [],
+        plots=[
+            *stage_files("loss.svg"),
+            *stage_files("lr.svg"),
+            *(stage_files("lr_find.svg", auto_stages()) if auto_stages() else []),
+        ],
+        review=[
+            f"{plan.run}/review/{name}.svg"
+            for name in (
+                "confusion",
+                "most_correct",
+                "most_incorrect",
+                "most_uncertain",
+                "random_right",
+                "random_wrong",
+            )
+        ],
+        tables="<run>/review/tables.json",
+        timings="<run>/timings.csv",
+    output:
+        report="<run>/report.html",
+    log:
+        "<run>/logs/report.log",
+    benchmark:
+        "<run>/benchmarks/report.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=minutes(10),
+    params:
+        settings=plan.report_settings(versions()),
+        code=code("report.py"),
+    message:
+        "report: one page that holds all of it"
+    script:
+        "../scripts/report.py"

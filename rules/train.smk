@@ -1,0 +1,172 @@
+# The recipe's stages. A head stage learns on cached activations, a stage of all layers on views of the packed pixels.
+# Small JSON files carry identity from rule to rule (compared by checksum); large files ride along as `ancient`.
+
+
+rule weights:
+    output:
+        trunk="<weights>/trunk.safetensors",
+        identity="<weights>/weights.json",
+    log:
+        "<weights>/weights.log",
+    benchmark:
+        "<weights>/weights.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(4000),
+        runtime=minutes(30),
+    params:
+        settings=plan.weights_settings,
+        code=code("weights.py"),
+    message:
+        "weights: the trunk to start from"
+    script:
+        "../scripts/weights.py"
+
+
+rule activations:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        pixels=pixels_of,
+        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+        weights_identity="<weights>/weights.json",
+        trunk=ancient("<weights>/trunk.safetensors"),
+        trunk_identity="<weights>/weights.json",
+    output:
+        activations="<cache>/activations-{kind}-{key}/views_{first}-{last}.safetensors",
+        identity="<cache>/activations-{kind}-{key}/views_{first}-{last}.json",
+    log:
+        "<cache>/activations-{kind}-{key}/views_{first}-{last}.log",
+    benchmark:
+        "<cache>/activations-{kind}-{key}/views_{first}-{last}.jsonl"
+    wildcard_constraints:
+        kind="plain|augmented",
+    conda:
+        "../envs/eightfold.yaml"
+    threads: 16
+    resources:
+        gpu=gpus,
+        mem_mb=memory_mb(6000),
+        runtime=minutes(240),
+    params:
+        settings=lambda wildcards: plan.activations_settings(
+            size_of(wildcards), int(wildcards.first), int(wildcards.last)
+        ),
+        code=code("activations.py"),
+    message:
+        "activations of the starting trunk: views {wildcards.first} to {wildcards.last}"
+    script:
+        "../scripts/activations.py"
+
+
+use rule activations as activations_tuned with:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        folds=ancient("<run>/folds.csv"),
+        folds_identity="<run>/folds.json",
+        pixels=pixels_of,
+        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+        weights_identity="<weights>/weights.json",
+        trunk=ancient("<run>/fold{fold}/{stage}/checkpoint.safetensors"),
+        trunk_identity="<run>/fold{fold}/{stage}/stage.json",
+    output:
+        activations="<run>/fold{fold}/{stage}/activations/{size}px_views_{first}-{last}.safetensors",
+        identity="<run>/fold{fold}/{stage}/activations/{size}px_views_{first}-{last}.json",
+    log:
+        "<run>/logs/fold{fold}/{stage}.activations_{size}px_{first}-{last}.log",
+    benchmark:
+        "<run>/benchmarks/fold{fold}/{stage}.activations_{size}px_{first}-{last}.jsonl"
+    params:
+        settings=lambda wildcards: plan.activations_settings(
+            int(wildcards.size), int(wildcards.first), int(wildcards.last), wildcards.stage
+        ),
+        code=code("activations.py"),
+    message:
+        "fold {wildcards.fold}: activations of {wildcards.stage}'s trunk at {wildcards.size} px, "
+        "views {wildcards.first} to {wildcards.last}"
+
+
+rule find_lr:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        folds=ancient("<run>/folds.csv"),
+        folds_identity="<run>/folds.json",
+        weights_identity="<weights>/weights.json",
+        trunk=ancient(stage_trunk(0)),
+        trunk_identity=stage_trunk(1),
+        head=ancient(stage_head(0)),
+        head_identity=stage_head(1),
+        activations=ancient(stage_activations("safetensors")),
+        activations_identities=stage_activations("json"),
+        pixels=stage_pixels("pixels.json"),
+        packed=ancient(stage_pixels("pixels.u8")),
+    output:
+        found="<run>/fold{fold}/{stage}/lr_find.json",
+    log:
+        "<run>/logs/fold{fold}/{stage}.lr_find.log",
+    benchmark:
+        "<run>/benchmarks/fold{fold}/{stage}.lr_find.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    threads: 16
+    resources:
+        gpu=gpus,
+        mem_mb=memory_mb(8000),
+        runtime=minutes(120),
+    params:
+        settings=lambda wildcards: plan.lr_find_settings(wildcards.stage),
+        code=code("lr_find.py"),
+    message:
+        "fold {wildcards.fold}: learning-rate finder of {wildcards.stage}"
+    script:
+        "../scripts/lr_find.py"
+
+
+rule train:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        folds=ancient("<run>/folds.csv"),
+        folds_identity="<run>/folds.json",
+        weights_identity="<weights>/weights.json",
+        trunk=ancient(stage_trunk(0)),
+        trunk_identity=stage_trunk(1),
+        head=ancient(stage_head(0)),
+        head_identity=stage_head(1),
+        activations=ancient(stage_activations("safetensors")),
+        activations_identities=stage_activations("json"),
+        pixels=stage_pixels("pixels.json"),
+        packed=ancient(stage_pixels("pixels.u8")),
+        lr_find=lambda wildcards: plan.lr_find(wildcards.stage, wildcards.fold),
+    output:
+        checkpoint="<run>/fold{fold}/{stage}/checkpoint.safetensors",
+        snapshots="<run>/fold{fold}/{stage}/snapshots.safetensors",
+        told="<run>/fold{fold}/{stage}/stage.json",
+        history=report(
+            "<run>/fold{fold}/{stage}/history.csv",
+            category="Training",
+            subcategory="{stage}",
+            labels={"fold": "{fold}", "figure": "history"},
+        ),
+        batches="<run>/fold{fold}/{stage}/batches.csv",
+    log:
+        "<run>/logs/fold{fold}/{stage}.train.log",
+    benchmark:
+        "<run>/benchmarks/fold{fold}/{stage}.train.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    threads: 16
+    resources:
+        gpu=gpus,
+        mem_mb=memory_mb(8000),
+        runtime=minutes(480),
+    params:
+        settings=lambda wildcards: plan.train_settings(wildcards.stage),
+        code=code("train.py"),
+    message:
+        "fold {wildcards.fold}: train {wildcards.stage}"
+    script:
+        "../scripts/train.py"

@@ -1,0 +1,52 @@
+"""Activations of the frozen trunk: every image's pooled output in a range of views."""
+
+import re
+from pathlib import Path
+
+from eightfold import activations, folds, manifest, nets
+from eightfold.devices import device
+from eightfold.files import UserError, checked, file_digest, identity_of, read_json, write_json
+from eightfold.pixels import Pixels
+from eightfold.runtime import job, log
+from eightfold.sources import Views
+
+with job(snakemake.log[0], snakemake.threads):
+    settings, given = snakemake.params.settings, snakemake.input
+    weights = read_json(given.weights_identity)
+    table, _ = manifest.read_manifest(Path(given.manifest).parent)
+    labelled = table.index[table["split"] != "test"].to_numpy()
+    choices = {"labelled": labelled, "trainable": table.index[table["split"] == "train"].to_numpy()}
+    if settings["rows"] in ("train", "valid"):
+        choices["train"], choices["valid"] = folds.train_valid_rows(
+            folds.read_folds(given.folds), snakemake.wildcards.fold
+        )
+    rows = choices[settings["rows"]]
+
+    # The range of views is no part of the identity: a view computed for a run with more or fewer epochs is as good.
+    wanted, output = range(settings["first"], settings["last"] + 1), Path(snakemake.output.activations)
+    what = {key: value for key, value in settings.items() if key not in ("first", "last")}
+    identity = identity_of(
+        what, snakemake.params.code, given.manifest_identity, given.pixels, given.weights_identity, given.trunk_identity
+    )
+    found = {}
+    for path in sorted(output.parent.glob(re.sub(r"\d+-\d+", "*", output.name))):
+        try:
+            found |= {view: values for view, (_, values) in activations.read(path, identity).items() if view in wanted}
+        except UserError:
+            log.info("%s was made from something else; leaving it alone", path)
+    missing = [view for view in wanted if view not in found]
+    log.info(
+        "%d images, %s px, views %s; in earlier files: %s", len(rows), settings["size"], list(wanted), sorted(found)
+    )
+
+    if missing:
+        with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
+            trunk = nets.trunk_outline(weights["arch"])
+            nets.load_part(trunk, checked(given.trunk, read_json(given.trunk_identity)), "trunk")
+            augmentation = settings.get("augmentation", {"preset": "none", "crop": settings.get("crop", "center")})
+            seed = settings.get("seed", 0)
+            pixels = Pixels(Path(given.pixels).parent)
+            source = Views(pixels, settings["size"], augmentation, seed, weights["mean"], weights["std"], here)
+            found |= activations.compute(trunk, source, rows, missing, here)
+    activations.write(output, rows, {view: found[view] for view in wanted}, identity)
+    write_json(snakemake.output.identity, {"digest": file_digest(output), "made_from": identity, "images": len(rows)})

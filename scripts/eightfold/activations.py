@@ -1,0 +1,46 @@
+"""Activations: the frozen trunk's pooled output for every image and view, computed once and kept in files."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from eightfold import tensors
+from eightfold.devices import Device
+from eightfold.nets import Trunk
+from eightfold.runtime import progress
+
+BATCH = 64  # images a forward pass; results do not depend on it
+
+
+def compute(
+    trunk: Trunk,
+    source: Callable[[np.ndarray, int], torch.Tensor],
+    rows: np.ndarray,
+    views: Sequence[int],
+    device: Device,
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield (view, float32 (rows, 2 * features)) for each view, in order."""
+    trunk = trunk.to(device.device, memory_format=torch.channels_last).eval()
+    batches = [(view, rows[i : i + BATCH]) for view in views for i in range(0, len(rows), BATCH)]
+    parts: list[torch.Tensor] = []
+    with torch.inference_mode(), device.autocast():
+        for done, (view, batch) in enumerate(progress(batches, len(batches), "activations", " batches"), 1):
+            parts.append(trunk(source(batch, view).contiguous(memory_format=torch.channels_last)).float().cpu())
+            if done == len(batches) or batches[done][0] != view:
+                yield view, torch.cat(parts)
+                parts = []
+
+
+def write(path: str | os.PathLike, rows: np.ndarray, views: dict[int, torch.Tensor], identity: str) -> None:
+    """Write the activations of some views of the same rows, with the identity of what made them."""
+    named = {f"view{view}": values for view, values in views.items()}
+    tensors.save(path, {"rows": torch.from_numpy(rows.astype(np.int64)), **named}, identity)
+
+
+def read(path: str | os.PathLike, identity: str | None = None) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+    """View: (rows int64 (n,), activations float32 (n, 2 * features)). Raises UserError for a damaged or alien file."""
+    found = tensors.load(path, identity)
+    rows = found.pop("rows")
+    return {int(name.removeprefix("view")): (rows, values) for name, values in found.items()}

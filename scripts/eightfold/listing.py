@@ -1,0 +1,61 @@
+"""What lies below a folder, fast enough to ask whenever the Snakefile is parsed. Standard library only."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+
+from eightfold.files import UserError, file_digest
+
+LITTER = frozenset(
+    {"Thumbs.db", "desktop.ini", "__MACOSX"}
+)  # left by Windows and macOS; hidden names (.DS_Store) go too
+
+
+def files_below(root: str | os.PathLike) -> Iterator[tuple[str, int]]:
+    """Yield (path relative to ``root`` with forward slashes, bytes) of every file below it, in no special order.
+
+    Hidden names and LITTER are left out, links are followed, a dangling link counts as a file of -1 bytes.
+    Raises UserError naming a folder that is missing or unreadable, or a link that leads back into itself.
+    """
+    folders = [("", os.fspath(root), ())]  # (prefix of the relative paths, folder, link targets on the way to it)
+    while folders:
+        prefix, folder, links = folders.pop()
+        try:
+            with os.scandir(folder) as found:
+                entries = [entry for entry in found if entry.name[0] != "." and entry.name not in LITTER]
+        except FileNotFoundError as error:
+            raise UserError(f"{folder}: no such folder; set data.root to the folder that holds the data") from error
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be read as a folder ({error.strerror})") from error
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.is_dir():
+                inner = links
+                if entry.is_symlink():
+                    target = os.path.realpath(entry.path)
+                    if target in links:
+                        raise UserError(f"{entry.path}: a link that leads back into itself; remove it")
+                    inner = (*links, target)
+                folders.append((name + "/", entry.path, inner))
+            else:
+                yield name, _bytes(entry)
+
+
+def listing_digest(root: str | os.PathLike) -> str:
+    """32 hex digits that identify the names and sizes of the files below ``root``, not their times.
+
+    Tables (.csv) count with their content, because a corrected label often leaves the size as it was.
+    Raises UserError like ``files_below``.
+    """
+    result = hashlib.blake2b(digest_size=16)
+    for name, size in sorted(files_below(root)):
+        content = file_digest(os.path.join(root, name)) if name.endswith(".csv") and size >= 0 else ""
+        result.update(os.fsencode(f"{name}\0{size}\0{content}\0"))
+    return result.hexdigest()
+
+
+def _bytes(entry: os.DirEntry) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:  # a dangling link
+        return -1

@@ -1,0 +1,209 @@
+"""The manifest: a row per picture, each decoded once, and the identity of the data that everything else hangs on."""
+
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from eightfold import candidates, images
+from eightfold.candidates import Candidate, listed, split_labels
+from eightfold.files import UserError, digest, read_json, write_json, write_table
+from eightfold.listing import files_below
+
+log = logging.getLogger("eightfold")
+
+COLUMNS = ["id", "path", "split", "labels", "width", "height", "mode", "bytes", "sha256", "status"]
+NUMBERS = ["width", "height", "bytes"]
+IDENTITY = ["id", "path", "split", "labels", "sha256", "status"]  # not the root: data that moved are the same data
+WINDOW = 4096  # pictures handed to the threads at a time: bounds what waits in memory
+
+
+class Manifest(NamedTuple):
+    """``table``: COLUMNS; ``rejected``: id, path, split, reason; ``info``: what manifest.json holds."""
+
+    table: pd.DataFrame
+    rejected: pd.DataFrame
+    info: dict
+
+
+class Look(NamedTuple):
+    """What one look at a file tells; ``problem`` is empty for a sound picture. Sizes in pixels, upright."""
+
+    width: int = 0
+    height: int = 0
+    mode: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    problem: str = ""
+    escapes: bool = False  # a link that leads out of the data root; the file was not read
+
+
+def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lambda items, **_: items) -> Manifest:
+    """Find and decode every picture of the config ``data`` (defaults filled in, ``root`` set).
+
+    Bad labelled pictures are an error or are left out, as data.bad_images says; a test picture always keeps its row.
+    Raises UserError after having looked at everything, so that one run shows all that is to be mended.
+    """
+    rows = candidates.find(data, {path for path, _ in files_below(data["root"])})
+    looks = list(progress(_look_at_all(data["root"], rows, threads), total=len(rows), label="checking pictures"))
+    rows = [row._replace(problem=row.problem or look.problem) for row, look in zip(rows, looks, strict=True)]
+    _refuse_escapes(data["root"], [row.path for row, look in zip(rows, looks, strict=True) if look.escapes])
+    if data["bad_images"] == "fail":
+        # A damaged test picture is the competition's affair; one that is not there is the user's.
+        _refuse_bad(data["root"], [row for row, look in zip(rows, looks, strict=True) if _fatal(row, look)])
+    kept = [(row, look) for row, look in zip(rows, looks, strict=True) if row.split == "test" or not row.problem]
+    labels = {row: split_labels(row.label, data["separator"]) for row, _ in kept}
+    classes = _classes(data, rows, labels)
+    joint = data["separator"] or ""
+    records = [
+        (row.id, row.path, row.split, joint.join(labels[row]), *look[:5], "unreadable" if row.problem else "ok")
+        for row, look in kept
+    ]
+    table = pd.DataFrame(records, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, np.int64))
+    bad = [(row.id, row.path, row.split, row.problem) for row in rows if row.problem]
+    rejected = pd.DataFrame(bad, columns=["id", "path", "split", "reason"])
+    lost = [f"{path}: {reason}" for _, path, split, reason in bad if split == "test"]
+    if lost:
+        log.warning("Warning: %d test pictures are unreadable and get the class prior:%s", len(lost), listed(lost))
+    if len(bad) > len(lost):
+        log.warning("Warning: %d pictures are left out, see rejected.csv", len(bad) - len(lost))
+    sample = data["sample_submission"]
+    info = {
+        "task": "single" if data["separator"] is None else "multi",
+        "classes": classes,
+        "separator": data["separator"],
+        "counts": {split: int((table["split"] == split).sum()) for split in ("train", "valid", "test")}
+        | {"rejected": len(bad) - len(lost), "unreadable": len(lost)},
+        "root": data["root"],
+        "sample_submission": sample and os.path.join(data["root"], sample),
+    }
+    return Manifest(table, rejected, info | {"digest": identity(table, info)})
+
+
+def identity(table: pd.DataFrame, info: dict) -> str:
+    """Digest of all that later results depend on: every row, the classes, the task. Equal data, equal digest."""
+    rows = table[IDENTITY].to_numpy(dtype=object).tolist()
+    return digest({"rows": rows, "classes": info["classes"], "task": info["task"]})
+
+
+def targets(table: pd.DataFrame, info: dict) -> np.ndarray:
+    """What there is to learn: int64 (n,), class index, -1 without label; task multi: float32 (n, classes), n-hot."""
+    index = {name: number for number, name in enumerate(info["classes"])}
+    if info["task"] == "single":
+        return np.array([index[label] if label else -1 for label in table["labels"]], np.int64)
+    hot = np.zeros((len(table), len(index)), np.float32)
+    for row, cell in enumerate(table["labels"]):
+        hot[row, [index[name] for name in split_labels(cell, info["separator"])]] = 1
+    return hot
+
+
+def write_manifest(folder: str | os.PathLike, manifest: Manifest) -> None:
+    """Write manifest.csv, rejected.csv and, last, manifest.json, each whole or not at all."""
+    write_table(Path(folder, "manifest.csv"), manifest.table)
+    write_table(Path(folder, "rejected.csv"), manifest.rejected)
+    write_json(Path(folder, "manifest.json"), manifest.info)
+
+
+def read_manifest(folder: str | os.PathLike) -> tuple[pd.DataFrame, dict]:
+    """(table, info) of a written manifest; the row number is the picture's identity everywhere else.
+
+    Raises UserError if the table is not the one that manifest.json describes.
+    """
+    info = read_json(Path(folder, "manifest.json"))
+    table = read_text_table(Path(folder, "manifest.csv")).astype(dict.fromkeys(NUMBERS, np.int64))
+    if identity(table, info) != info["digest"]:
+        raise UserError(f"{folder}: manifest.csv is not the table of manifest.json; delete the folder and run again")
+    return table, info
+
+
+def read_text_table(path: str | os.PathLike) -> pd.DataFrame:
+    """A CSV with every cell as text: 007 and nan are ids like any other."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+# ---- looking at files
+
+
+def _look_at_all(root: str, rows: list[Candidate], threads: int) -> Iterator[Look]:
+    """One look per row, in order. Decoding and hashing release the interpreter's lock, so threads do run at once."""
+    real_root = os.path.join(os.path.realpath(root), "")
+
+    def look(row: Candidate) -> Look:
+        return Look() if row.problem else look_at(os.path.join(root, row.path), real_root)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(rows), WINDOW):
+            yield from pool.map(look, rows[start : start + WINDOW])
+
+
+def look_at(path: str, real_root: str) -> Look:
+    """Read a file once, hash it and decode it wholly. ``real_root``: where it must lie, with a slash at the end."""
+    if not os.path.realpath(path).startswith(real_root):
+        return Look(problem="a link that leads out of the data folder", escapes=True)
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        return Look(problem=f"cannot be read ({error.strerror})")
+    facts = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    if not content:
+        return Look(problem="an empty file", **facts)
+    try:
+        image, mode = images.decode(io.BytesIO(content))
+    except images.BadImage as error:
+        return Look(problem=str(error), **facts)
+    return Look(*image.size, mode, **facts)
+
+
+# ---- refusals
+
+
+def _fatal(row: Candidate, look: Look) -> bool:
+    return bool(row.problem) and (row.split != "test" or not look.problem)
+
+
+def _refuse_escapes(root: str, paths: Collection[str]) -> None:
+    if paths:
+        raise UserError(
+            f"{root}: {len(paths)} links lead out of the data folder. Copy the files into it, or set data.root to a "
+            f"folder that holds them all:{listed(paths)}"
+        )
+
+
+def _refuse_bad(root: str, bad: list[Candidate]) -> None:
+    if bad:
+        reasons = [f"{row.path}: {row.problem}" for row in bad]
+        raise UserError(
+            f"{root}: {len(bad)} pictures cannot be used. Mend them, or set data.bad_images: skip, which leaves out "
+            f"labelled ones and lists them in rejected.csv:{listed(reasons)}"
+        )
+
+
+def _classes(data: dict, rows: list[Candidate], labels: dict[Candidate, list[str]]) -> list[str]:
+    """Sorted class names of the usable train rows. Raises UserError where there is nothing to tell apart."""
+    seen: dict[str, set[str]] = {"train": set(), "valid": set(), "test": set()}
+    for row, names in labels.items():
+        seen[row.split].update(names)
+    classes = sorted(seen["train"])
+    where = os.path.join(data["root"], data["train"])
+    if not classes:
+        reasons = [f"{row.path}: {row.problem}" for row in rows if row.split == "train"]
+        raise UserError(f"{where}: no usable labelled picture (data.train) among {len(reasons)}:{listed(reasons)}")
+    if len(classes) == 1:
+        raise UserError(f"{where}: all pictures are of the one class {classes[0]!r}; a classifier needs two")
+    strange = sorted(seen["valid"] - seen["train"])
+    if strange:
+        raise UserError(
+            f"{data['root']}: {len(strange)} classes are in the valid folder but not in train:{listed(strange)}"
+        )
+    named = {name for row in rows if row.split == "train" for name in split_labels(row.label, data["separator"])}
+    if named > seen["train"]:
+        gone = sorted(named - seen["train"])
+        log.warning("Warning: %d classes have no usable picture and are left out:%s", len(gone), listed(gone))
+    return classes

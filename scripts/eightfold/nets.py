@@ -1,0 +1,273 @@
+"""The network: a torchvision classifier's trunk, cut in two groups, under the 0.7 head."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from eightfold import tensors
+from eightfold.files import UserError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_EARLY_STRIDE = 8  # the early group ends where the map is an eighth of the image: after layer2 of a resnet, as in 0.7
+_NOT_TRUNK = {"avgpool", "fc", "classifier", "head", "heads", "dropout", "aux1", "aux2", "AuxLogits"}
+
+
+class Trunk(nn.Module):
+    """The convolutional part of a classifier, with both of its pools: (n, 3, s, s) -> (n, 2 * features).
+
+    The pooled vector is [max, average] of the last map, fastai's AdaptiveConcatPool2d; any image size works.
+    """
+
+    def __init__(self, early: nn.Module, late: nn.Module, features: int):
+        super().__init__()
+        self.early, self.late, self.features = early, late, features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.late(self.early(x))  # (n, features, s / 32, s / 32)
+        return torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1)
+
+
+def head(features: int, classes: int, seed: int) -> nn.Sequential:
+    """fastai 0.7's head on a pooled vector of ``2 * features``: logits of ``classes``.
+
+    Kaiming-normal weights and zero biases, drawn from ``seed`` alone. (resnet34, 2 classes: 528,898 parameters.)
+    """
+    layers = nn.Sequential(
+        nn.BatchNorm1d(2 * features),
+        nn.Dropout(0.25),
+        nn.Linear(2 * features, 512),
+        nn.ReLU(),
+        nn.BatchNorm1d(512),
+        nn.Dropout(0.5),
+        nn.Linear(512, classes),
+    )
+    source = torch.Generator().manual_seed(seed)
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, generator=source)
+            nn.init.zeros_(layer.bias)
+    return layers
+
+
+class Net(nn.Module):
+    """Trunk and head. Its three layer groups learn at different rates: ``trunk.early``, ``trunk.late``, ``head``."""
+
+    def __init__(self, trunk: Trunk, head: nn.Module):
+        super().__init__()
+        self.trunk, self.head = trunk, head
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.trunk(x))
+
+
+def groups(net: nn.Module) -> list[nn.Module]:
+    """The layer groups of a network, first to last: three for a Net, the head alone for a head."""
+    return [net.trunk.early, net.trunk.late, net.head] if isinstance(net, Net) else [net]
+
+
+def set_training(net: nn.Module, bn_freeze: bool = False) -> None:
+    """Put what learns in training mode and what is frozen in eval mode.
+
+    A trunk whose parameters are frozen is in eval mode whole, BatchNorm included: it is then a pure function of the
+    pixels, which is what makes cached activations exact. ``bn_freeze`` keeps all BatchNorm of a learning trunk in eval.
+    """
+    net.train()
+    if isinstance(net, Net):
+        learns = any(parameter.requires_grad for parameter in net.trunk.parameters())
+        net.trunk.train(learns)
+        if learns and bn_freeze:
+            for module in net.trunk.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+
+def _models():
+    import torchvision.models  # a second to import, and head stages never need it
+
+    return torchvision.models
+
+
+def architectures() -> list[str]:
+    """The names of torchvision's classifiers."""
+    models = _models()
+    return models.list_models(module=models)
+
+
+def _classifier(arch: str) -> nn.Module:
+    """An untrained torchvision classifier of ImageNet's thousand classes. Raises UserError for an unknown name."""
+    if arch not in architectures():
+        raise UserError(f"model.arch: torchvision has no classifier {arch!r}; it has {', '.join(architectures())}")
+    extra = {"init_weights": True, "aux_logits": False} if arch in ("googlenet", "inception_v3") else {}
+    return _models().get_model(arch, weights=None, **extra)
+
+
+def _flat(children: Iterable[tuple[str, nn.Module]]) -> OrderedDict[str, nn.Module]:
+    """Children in the order of the forward pass; a list of modules, which cannot be called, is opened."""
+    flat = OrderedDict()
+    for name, child in children:
+        if isinstance(child, nn.ModuleList):
+            flat.update((f"{name}_{i}", block) for i, block in enumerate(child))
+        else:
+            flat[name] = child
+    return flat
+
+
+def _children(model: nn.Module) -> OrderedDict[str, nn.Module]:
+    """The modules of a classifier up to its pool, in order: calling them one after another gives its last map."""
+    if hasattr(model, "features"):
+        children = _flat(model.features.named_children())
+        if "denseblock1" in children:
+            children["relu"] = nn.ReLU(inplace=True)  # densenet's forward has it outside `features`
+        if hasattr(model, "permute"):  # swin: (n, h, w, c) inside
+            children["norm"], children["permute"] = model.norm, model.permute
+        return children
+    if hasattr(model, "trunk_output"):  # regnet
+        return OrderedDict([("stem", model.stem), *model.trunk_output.named_children()])
+    if isinstance(getattr(model, "layers", None), nn.Sequential):  # mnasnet
+        return _flat(model.layers.named_children())
+    return _flat((name, child) for name, child in model.named_children() if name not in _NOT_TRUNK)
+
+
+def _outline(arch: str) -> nn.Module:
+    """A classifier without memory behind its tensors: it has shapes, and nothing is drawn and thrown away."""
+    try:
+        with torch.device("meta"):
+            return _classifier(arch).eval()
+    except NotImplementedError:  # regnet computes its widths with tensors, which need memory
+        with torch.random.fork_rng(devices=[]):
+            return _classifier(arch).eval().to("meta")
+
+
+def _cut(arch: str) -> tuple[int, int]:
+    """How many of the children form the early group, and the channels of the last map; found without memory or work."""
+    children = _children(_outline(arch))
+    size, early = 256, 0
+    x = torch.empty(1, 3, size, size, device="meta")
+    try:
+        for position, module in enumerate(children.values()):
+            x = module(x)
+            if x.dim() == 4 and x.shape[-1] * _EARLY_STRIDE >= size:
+                early = position + 1
+        if x.dim() != 4 or x.shape[2] != x.shape[3]:
+            raise ValueError(f"its last map is {tuple(x.shape)}")
+    except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise UserError(
+            f"model.arch: {arch!r} has no convolutional trunk that ends in a square map ({error}); choose another, such as resnet34"
+        ) from error
+    return max(1, min(early, len(children) - 1)), x.shape[1]
+
+
+def trunk_of(arch: str, model: nn.Module | None = None) -> Trunk:
+    """The trunk of a torchvision classifier: of ``model`` where given, else of a new one with random weights.
+
+    Raises UserError for an architecture torchvision lacks, and for one without a convolutional trunk (vit).
+    """
+    early, features = _cut(arch)
+    children = list(_children(model if model is not None else _classifier(arch)).items())
+    return Trunk(nn.Sequential(OrderedDict(children[:early])), nn.Sequential(OrderedDict(children[early:])), features)
+
+
+def trunk_outline(arch: str) -> Trunk:
+    """A trunk whose parameters wait to be loaded: nothing is drawn and thrown away."""
+    early, features = _cut(arch)
+    children = list(_children(_outline(arch)).items())
+    return Trunk(nn.Sequential(OrderedDict(children[:early])), nn.Sequential(OrderedDict(children[early:])), features)
+
+
+def _read_state(path: str) -> dict[str, torch.Tensor]:
+    """A state dict from .safetensors or a torch file, without pickle; wrappers `state_dict` and `module.` are opened."""
+    if path.endswith(".safetensors"):
+        return tensors.load(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"model.weights: {path} does not exist") from error
+    except Exception as error:  # torch raises whatever its parsers raise; the cause is kept
+        raise UserError(
+            f"model.weights: {path} is not a plain file of weights (a state dict saved by torch.save, or .safetensors): "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UserError(f"model.weights: {path} holds no state dict (names to tensors)")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def _load_weights_file(arch: str, path: str) -> nn.Module:
+    """A classifier with the weights of a file. Its own last layer may have any number of classes; all else must fit."""
+    if not Path(path).is_file():
+        raise UserError(
+            f"model.weights: {path} does not exist (give DEFAULT, IMAGENET1K_V1, none or the path of a file)"
+        )
+    model, state = _classifier(arch), _read_state(path)
+    own = model.state_dict()
+    trunk_keys = set(_trunk_keys(model))
+    # The classifier on top is thrown away, so a file without it, or for other classes, serves as well.
+    missing = sorted(key for key in trunk_keys - set(state) if not key.endswith("num_batches_tracked"))
+    wrong = sorted(key for key in trunk_keys & set(state) if own[key].shape != state[key].shape)
+    if missing or wrong:
+        details = [f"{key}: not in the file" for key in missing] + [
+            f"{key}: {tuple(state[key].shape)} in the file, {tuple(own[key].shape)} in {arch}" for key in wrong
+        ]
+        more = f" and {len(details) - 5} more" if len(details) > 5 else ""
+        raise UserError(f"model.weights: {path} does not fit model.arch {arch}: {'; '.join(details[:5])}{more}")
+    model.load_state_dict({key: state[key] for key in trunk_keys & set(state)}, strict=False)
+    return model
+
+
+def _trunk_keys(model: nn.Module) -> list[str]:
+    """The names, in the classifier's state dict, of the tensors that its trunk holds."""
+    held = {id(tensor) for child in _children(model).values() for tensor in child.state_dict(keep_vars=True).values()}
+    return [name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in held]
+
+
+def pretrained(arch: str, weights: str, seed: int) -> tuple[Trunk, tuple[float, ...], tuple[float, ...]]:
+    """The starting trunk and the mean and standard deviation its images are normalised with.
+
+    weights: `none` (random, drawn from ``seed``), a name such as `DEFAULT` or `IMAGENET1K_V1` (downloaded once by
+    torchvision to its own cache), or the path of a file. Raises UserError for weights that do not fit or cannot be had.
+    """
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if arch in ("googlenet", "inception_v3"):
+        mean = std = (0.5, 0.5, 0.5)  # their published weights expect images in [-1, 1]
+    if weights == "none":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return trunk_of(arch), mean, std
+    if os.sep in weights or "." in weights:
+        return trunk_of(arch, _load_weights_file(arch, weights)), mean, std
+    model = _classifier(arch)
+    choices = _models().get_model_weights(arch)
+    if weights not in choices.__members__:
+        known = ", ".join(choices.__members__)
+        raise UserError(
+            f"model.weights: {arch} has no weights {weights!r}; it has {known}, none, or the path of a file"
+        )
+    try:
+        state = choices[weights].get_state_dict(progress=False, check_hash=True)
+    except OSError as error:
+        raise UserError(
+            f"model.weights: {weights} of {arch} could not be downloaded from {choices[weights].url} ({error}). "
+            "Without a network, download that file elsewhere and give its path"
+        ) from error
+    keys = set(_trunk_keys(model))
+    model.load_state_dict({key: value for key, value in state.items() if key in keys}, strict=False)
+    preset = choices[weights].transforms()
+    if arch not in ("googlenet", "inception_v3"):
+        mean, std = tuple(preset.mean), tuple(preset.std)
+    return trunk_of(arch, model), mean, std
+
+
+def load_part(module: nn.Module, path: str | os.PathLike, part: str) -> None:
+    """Fill a module from a checkpoint's tensors named ``part``.*. Raises UserError when they do not fit."""
+    state = tensors.load(path, prefix=f"{part}.")
+    try:
+        module.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise UserError(f"{path}: not the {part} of this network: {error}; delete it and run again") from error

@@ -1,0 +1,261 @@
+"""The plan of a run: which files it makes, where, and the part of the config that each of them depends on.
+
+Pure functions of a resolved config. Light: the Snakefile imports it. Paths are relative to the working folder;
+what runs share lies under `results/cache`, in folders named by a digest of what made them.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from eightfold.config import stage_epochs
+from eightfold.files import UserError, digest, fingerprint
+from eightfold.listing import listing_digest
+
+CACHE = "results/cache"
+DEMO_ROOT = f"{CACHE}/demo/data"
+
+
+def short_side_for(size: int) -> int:
+    """Short side (px) of the pixel cache for images trained at ``size`` px: 256 for 224, 340 for 299.
+
+    An eighth more than ``size``, as in the recipe, so that a zoom of 1.1 still samples at most one pixel per pixel.
+    """
+    return size * 8 // 7 // 4 * 4
+
+
+def _sorted(value):
+    """The same value with the keys of its dicts sorted: Snakemake compares params by their text."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
+def _key(*parts) -> str:
+    return digest(list(parts))[:12]
+
+
+class Plan:
+    """A resolved config, and what follows from it."""
+
+    def __init__(self, config: dict):
+        self.config = config
+        self.run = f"results/{config['run']}"
+        self.stages = {stage["name"]: stage for stage in config["recipe"]}
+
+    # ---- data
+
+    @property
+    def is_demo(self) -> bool:
+        return self.config["data"]["source"] == "demo"
+
+    @property
+    def root(self) -> str:
+        return DEMO_ROOT if self.is_demo else self.config["data"]["root"]
+
+    @property
+    def has_test(self) -> bool:
+        data = self.config["data"]
+        if self.is_demo or data["test"] or data["sample_submission"]:
+            return True
+        return data["source"] == "folders" and os.path.isdir(os.path.join(self.root, "test"))
+
+    @property
+    def data_folder(self) -> str:
+        return f"{CACHE}/data-{_key(self.config['data'])}"
+
+    @cached_property
+    def manifest_settings(self) -> dict:
+        """The listing digest makes a picture added, removed or replaced by one of another size be seen."""
+        data = dict(self.config["data"])
+        if self.is_demo:
+            # The demo is written by this very workflow, as a Kaggle competition would be downloaded.
+            demo = {
+                "labels": "labels.csv",
+                "train": "train",
+                "test": "test",
+                "sample_submission": "sample_submission.csv",
+            }
+            return _sorted(
+                {"data": {**data, "source": "csv", "root": DEMO_ROOT, "suffix": ".png", **demo}, "listing": None}
+            )
+        return _sorted({"data": data, "listing": listing_digest(data["root"])})
+
+    # ---- folds
+
+    @property
+    def folds(self) -> list[str]:
+        """The folds in use, as they stand in paths: "0", "1", ... or "all"."""
+        use = self.config["split"]["use"]
+        return ["all"] if use == "all" else [str(fold) for fold in use]
+
+    @property
+    def folds_settings(self) -> dict:
+        # Which folds are used does not change what they are.
+        split = {key: value for key, value in self.config["split"].items() if key != "use"}
+        return _sorted({"split": split, "seed": self.config["seed"]})
+
+    # ---- pixels
+
+    def pixels_folder(self, size: int) -> str:
+        return f"{CACHE}/pixels-{_key(self.config['data'], short_side_for(size))}"
+
+    @cached_property
+    def short_sides(self) -> dict[str, int]:
+        """Short side (px) by key of the pixel folder."""
+        sizes = {stage["size"] for stage in self.stages.values()}
+        return {self.pixels_folder(size).rpartition("-")[2]: short_side_for(size) for size in sizes}
+
+    # ---- trunk and activations
+
+    @cached_property
+    def weights_settings(self) -> dict:
+        model = self.config["model"]
+        settings = {"arch": model["arch"], "weights": model["weights"]}
+        if model["weights"] == "none":
+            settings["seed"] = self.config["seed"]
+        elif os.path.isfile(model["weights"]):
+            settings["fingerprint"] = fingerprint(model["weights"])
+        return _sorted(settings)
+
+    @property
+    def weights_folder(self) -> str:
+        return f"{CACHE}/weights-{_key(self.weights_settings)}"
+
+    def previous(self, stage: str) -> str | None:
+        """The stage whose head a stage starts from."""
+        names = list(self.stages)
+        return names[names.index(stage) - 1] if names.index(stage) else None
+
+    def trunk_stage(self, stage: str) -> str | None:
+        """The stage whose trunk a stage starts from: the last one before it that trained all layers; None: pretrained."""
+        names = list(self.stages)
+        before = [name for name in names[: names.index(stage)] if self.stages[name]["train"] == "all"]
+        return before[-1] if before else None
+
+    def views(self, stage: str) -> list[tuple[int, int]]:
+        """First and last view of each file of activations a head stage reads: the plain one, then the augmented."""
+        settings = self.stages[stage]
+        plain = [(0, 0)]
+        if not settings["augment"]:
+            return plain
+        return [*plain, (settings["first_view"], settings["first_view"] + stage_epochs(settings) - 1)]
+
+    def activations_settings(self, size: int, first: int, last: int, trunk: str | None = None) -> dict:
+        """What a file of activations depends on; ``trunk`` is the stage whose trunk makes them, None the pretrained.
+
+        rows: the pretrained trunk serves every fold, a tuned one its own, so it need not look at all images.
+        """
+        settings = {"size": size, "first": first, "last": last, "device": self.config["device"]}
+        if trunk is None:
+            settings["rows"] = "trainable" if first else "labelled"
+        else:
+            readers = [
+                stage
+                for name, stage in self.stages.items()
+                if self.trunk_stage(name) == trunk and stage["size"] == size
+            ]
+            trains_on_plain = any(stage["train"] == "head" and not stage["augment"] for stage in readers)
+            settings["rows"] = "train" if first else "labelled" if trains_on_plain else "valid"
+        if first > 0:
+            settings |= {"augmentation": self.config["augmentation"], "seed": self.config["seed"]}
+        elif self.config["augmentation"]["crop"] == "squish":
+            settings |= {"crop": "squish"}  # the plain view is squished too
+        return _sorted(settings)
+
+    def activations_folder(self, size: int, first: int, last: int) -> str:
+        """Folder of the pretrained trunk's activations. The range of views is in the file's name, not in the key."""
+        settings = self.activations_settings(size, first, last)
+        what = {key: value for key, value in settings.items() if key not in ("first", "last")}
+        kind = "augmented" if first else "plain"
+        return f"{CACHE}/activations-{kind}-{_key(self.pixels_folder(size), self.weights_folder, what)}"
+
+    def activations(self, stage: str, fold: str) -> list[str]:
+        """The activation files, without suffix, that a head stage reads."""
+        size, trunk = self.stages[stage]["size"], self.trunk_stage(stage)
+        if trunk is None:
+            return [f"{self.activations_folder(size, a, b)}/views_{a}-{b}" for a, b in self.views(stage)]
+        return [f"{self.run}/fold{fold}/{trunk}/activations/{size}px_views_{a}-{b}" for a, b in self.views(stage)]
+
+    @cached_property
+    def activation_sizes(self) -> dict[str, int]:
+        """Size (px) by name of the shared activation folder."""
+        return {
+            Path(self.activations_folder(stage["size"], a, b)).name: stage["size"]
+            for name, stage in self.stages.items()
+            if stage["train"] == "head" and self.trunk_stage(name) is None
+            for a, b in self.views(name)
+        }
+
+    # ---- stages
+
+    def lr(self, stage: str) -> tuple[float | list[float] | None, str]:
+        """A stage's learning rate, or None where the finder gives it; and the stage it comes from."""
+        value = self.stages[stage]["lr"]
+        if value == "auto":
+            return None, stage
+        return self.lr(value) if isinstance(value, str) else (value, stage)
+
+    def lr_find(self, stage: str, fold: str) -> str | list:
+        """The finder's result that a stage reads; an empty list, Snakemake's "no file", where it reads none."""
+        value, origin = self.lr(stage)
+        return f"{self.run}/fold{fold}/{origin}/lr_find.json" if value is None else []
+
+    def _training_settings(self, stage: str) -> dict:
+        settings = {key: value for key, value in self.stages[stage].items() if key not in ("lr", "snapshots")}
+        model = self.config["model"]
+        shared = {key: self.config[key] for key in ("seed", "batch_size", "device")}
+        if settings["train"] == "all":
+            # A head stage depends on these through its activations alone.
+            shared |= {"augmentation": self.config["augmentation"], "bn_freeze": model["bn_freeze"]}
+        return {"stage": settings, "arch": model["arch"], **shared}
+
+    def lr_find_settings(self, stage: str) -> dict:
+        return _sorted({**self._training_settings(stage), "lr_find": self.config["lr_find"]})
+
+    def train_settings(self, stage: str) -> dict:
+        value, origin = self.lr(stage)
+        snapshots = self.stages[stage]["snapshots"]
+        return _sorted({**self._training_settings(stage), "lr": value, "lr_from": origin, "snapshots": snapshots})
+
+    # ---- prediction
+
+    @property
+    def last_stage(self) -> str:
+        return list(self.stages)[-1]
+
+    @property
+    def splits(self) -> list[str]:
+        """What there is to predict: held-out rows unless all data train, test rows where there are any."""
+        return ([] if self.folds == ["all"] else ["valid"]) + (["test"] if self.has_test else [])
+
+    def predict_settings(self) -> dict:
+        settings = {
+            "size": self.stages[self.last_stage]["size"],
+            "train": self.stages[self.last_stage]["train"],
+            "views": self.config["tta"]["views"],
+            "arch": self.config["model"]["arch"],
+            "device": self.config["device"],
+            "augmentation": self.config["augmentation"],
+            "seed": self.config["seed"],
+        }
+        return _sorted(settings)
+
+    def evaluate_settings(self) -> dict:
+        return _sorted({"average": self.config["tta"]["average"], "weights": self.config["tta"]["weights"]})
+
+    def submission_settings(self) -> dict:
+        return _sorted({"submission": self.config["submission"]})
+
+    def report_settings(self, versions: dict) -> dict:
+        return _sorted({"run": self.config["run"], "config": self.config, "versions": versions})
+
+    def gpus(self) -> int:
+        """GPUs a job of the device takes: told by the devices' files, since to import torch would cost seconds."""
+        kind = self.config["device"]["kind"]
+        return int(kind == "cuda" or (kind == "auto" and any(Path("/dev").glob("nvidia[0-9]*"))))
+
+    def check(self) -> None:
+        """Raise UserError for a config that contradicts itself in ways only the plan can tell."""
+        if self.splits == []:
+            raise UserError("split.use: all trains on every image and there are no test images: nothing to predict")

@@ -1,0 +1,74 @@
+"""Prediction: logits of every view, then one table of probabilities."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from eightfold.devices import Device
+from eightfold.metrics import sigmoid, softmax
+from eightfold.runtime import progress
+
+BATCH = 64
+
+
+def logits_of_views(
+    net: nn.Module, source: Callable[[np.ndarray, int], torch.Tensor], rows: np.ndarray, views: int, device: Device
+) -> torch.Tensor:
+    """Logits of the plain view and of views 1 to ``views``: float32 (1 + views, rows, classes)."""
+    net = net.to(device.device, memory_format=torch.channels_last).eval()
+    jobs = [(view, rows[i : i + BATCH]) for view in range(1 + views) for i in range(0, len(rows), BATCH)]
+    parts: list[list[torch.Tensor]] = [[] for _ in range(1 + views)]
+    with torch.inference_mode(), device.autocast():
+        for view, batch in progress(jobs, len(jobs), "prediction", " batches"):
+            inputs = source(batch, view).contiguous(memory_format=torch.channels_last)
+            parts[view].append(net(inputs).float().cpu())
+    return torch.stack([torch.cat(part) for part in parts])
+
+
+def view_weights(views: int, kind: str) -> np.ndarray:
+    """Weights of the plain view and of ``views`` augmented ones; they sum to 1.
+
+    equal: all alike, as in 0.7 (0.2 each for 4 views). plain_quarter: fastai 2's 0.25 for the plain view and 0.75
+    shared by the others.
+    """
+    if kind == "equal" or views == 0:
+        return np.full(1 + views, 1 / (1 + views))
+    return np.array([0.25, *[0.75 / views] * views])
+
+
+def mean_probabilities(probabilities: np.ndarray, weights: Sequence[float], kind: str) -> np.ndarray:
+    """Weighted mean over the first axis, arithmetic or geometric: (members, n, classes) -> (n, classes), rows as given.
+
+    The geometric mean is the exponential of the mean log-probability; its rows are rescaled to sum to what they did.
+    """
+    weights = np.asarray(weights)[:, None, None]
+    if kind == "arithmetic":
+        return (probabilities * weights).sum(0)
+    mean = np.exp((np.log(np.maximum(probabilities, 1e-300)) * weights).sum(0))
+    return mean
+
+
+def combine(logits: np.ndarray, single_label: bool, average: str, weights: str) -> np.ndarray:
+    """Logits of views (1 + views, n, classes) to probabilities (n, classes)."""
+    probabilities = softmax(logits) if single_label else sigmoid(logits)
+    return mean_members(probabilities, view_weights(len(logits) - 1, weights), average, single_label)
+
+
+def mean_members(probabilities: np.ndarray, weights: Sequence[float], average: str, single_label: bool) -> np.ndarray:
+    """`mean_probabilities`, with rows of a single-label job summing to 1 and, geometric, labels to p / (p + q)."""
+    mean = mean_probabilities(probabilities, weights, average)
+    if average == "geometric":
+        if single_label:
+            return mean / mean.sum(-1, keepdims=True)
+        other = mean_probabilities(1 - probabilities, weights, average)
+        return mean / (mean + other)
+    return mean
+
+
+def class_prior(targets: np.ndarray, classes: int) -> np.ndarray:
+    """Share of each class among targets (n,) or (n, classes): what is said of an image that cannot be read."""
+    if targets.ndim == 1:
+        return np.bincount(targets, minlength=classes) / len(targets)
+    return targets.mean(0)

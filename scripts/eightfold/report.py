@@ -1,0 +1,239 @@
+"""The report of a run: one HTML page that holds everything it shows and fetches nothing.
+
+``gather`` turns a run's files into plain values, ``render`` puts them into templates/report.html. Images are embedded
+as data URIs of <img>: there an SVG cannot run a script, its ids cannot clash, and it still follows dark mode.
+"""
+
+import base64
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+import yaml
+
+from eightfold.files import read_json
+from eightfold.sheets import rate_text
+from eightfold.verdicts import verdict
+
+# The named lists of files that `gather` takes; each may be empty or absent.
+INPUTS = (
+    *("metrics", "manifest_identity", "folds", "explore", "stages", "histories", "lr_finds", "plots"),
+    *("review", "tables", "timings", "rejected"),
+)
+SHEETS = {
+    "most_correct": ("Most correct", "Predicted rightly, with the highest probability."),
+    "most_incorrect": ("Most incorrect", "Predicted wrongly, with the least probability given to the truth."),
+    "most_uncertain": ("Most uncertain", "The network could not decide: the flattest probabilities."),
+    "random_right": ("Random right", "An honest sample of what goes right."),
+    "random_wrong": ("Random wrong", "An honest sample of what goes wrong: look here for bad labels."),
+}
+EXPLORE = {
+    "classes": ("Images per class", "Bar chart of the number of images per class."),
+    "sizes": ("Widths and heights", "Histogram of the images' widths and heights in pixels."),
+    "sample": ("A sample", "Contact sheet of sample images with their labels."),
+}
+PLOTS = {
+    "lr_find": ("Learning-rate finder", "Training loss against learning rate, with the suggested rates."),
+    "loss": ("Loss", "Training loss per mini-batch and validation loss per epoch."),
+    "lr": ("Learning rate", "Learning rate per mini-batch."),
+}
+FEW_REJECTED = 50  # rows of rejected.csv shown in full; the rest is counted
+
+
+def data_uri(path: str | Path) -> str:
+    """An SVG file as the text of a data URI."""
+    return "data:image/svg+xml;base64," + base64.b64encode(Path(path).read_bytes()).decode()
+
+
+def figures(paths: Sequence[str], texts: Mapping[str, tuple[str, str]]) -> list[dict]:
+    """The files among ``paths`` whose stem is in ``texts``, in the order of ``texts``, ready to be shown."""
+    by_stem = {Path(path).stem: path for path in paths}
+    return [
+        {"name": name, "title": title, "text": text, "src": data_uri(by_stem[name])}
+        for name, (title, text) in texts.items()
+        if name in by_stem
+    ]
+
+
+def stage_key(path: str | Path) -> tuple[str, str]:
+    """Fold and stage of a file R/fold<k>/<stage>/<file>: ("0", "head"), or ("all", "head")."""
+    fold, stage = Path(path).parts[-3:-1]
+    return fold.removeprefix("fold"), stage
+
+
+def _table(path: str | Path) -> list[dict]:
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+
+
+def _number(text: object) -> float | None:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def stages(files: Mapping[str, Sequence[str]]) -> list[dict]:
+    """A dict per trained stage, in the order given: stage.json with its fold, history, finder and plots."""
+    result = []
+    for path in files["stages"]:
+        key, stage = stage_key(path), read_json(path)
+        of = {
+            name: [file for file in files[name] if stage_key(file) == key]
+            for name in ("histories", "lr_finds", "plots")
+        }
+        rates = stage.get("lr") or []
+        if stage.get("train") == "head":
+            rates = rates[-1:]  # the other groups are frozen
+        epochs = _table(of["histories"][0]) if of["histories"] else []
+        history = [{name: _number(value) for name, value in row.items()} for row in epochs]
+        metrics = stage.get("metrics") or {}
+        result.append(
+            {
+                **stage,
+                "fold": key[0],
+                "name": key[1],
+                "rates": " / ".join(map(rate_text, rates)),
+                "metrics": metrics,
+                "verdict": verdict(pd.DataFrame(history), metrics),
+                "history": history,
+                "finder": next((read_json(file).get("message", "") for file in of["lr_finds"]), ""),
+                "figures": figures(of["plots"], PLOTS),
+            }
+        )
+    return result
+
+
+def endings(done: Sequence[Mapping]) -> list[dict]:
+    """The verdicts after the last stage: each kind once, in the words of its first fold, with all its folds."""
+    result: dict[str, dict] = {}
+    for stage in done:
+        if stage["name"] == done[-1]["name"]:
+            first = {**stage["verdict"], "stage": stage["name"], "folds": []}
+            result.setdefault(first["kind"], first)["folds"].append(stage["fold"])
+    return list(result.values())
+
+
+def timings(path: str | None) -> dict:
+    """The jobs of timings.csv with the share of the longest one, their total seconds and the highest memory (MB)."""
+    rows = _table(path) if path else []
+    jobs = [
+        {"job": row["job"], "seconds": _number(row["seconds"]) or 0.0, "peak_mb": _number(row.get("peak_mb"))}
+        for row in rows
+    ]
+    longest = max((job["seconds"] for job in jobs), default=0) or 1
+    for job in jobs:
+        job["share"] = job["seconds"] / longest
+    memory = [job["peak_mb"] for job in jobs if job["peak_mb"] is not None]
+    return {"jobs": jobs, "seconds": sum(job["seconds"] for job in jobs), "peak_mb": max(memory, default=None)}
+
+
+def headline(metrics: dict, tables: dict) -> list[dict]:
+    """The figures on top of the page: name, value, standard error, and what they were without TTA."""
+    final, plain = metrics.get("final") or {}, metrics.get("no_tta") or {}
+    images = final.get("images") or tables.get("images") or 0
+    share, loss = final.get("accuracy"), final.get("log_loss")
+    error = math.sqrt(max(0.0, share * (1 - share)) / images) if images and share is not None else None
+    tiles = []
+    if share is not None:
+        tiles.append(
+            {"name": "Accuracy", "value": share, "error": error, "plain": plain.get("accuracy"), "share": True}
+        )
+    if loss is not None:
+        error = tables.get("log_loss_se")
+        tiles.append(
+            {"name": "Log loss", "value": loss, "error": error, "plain": plain.get("log_loss"), "share": False}
+        )
+    for name, value in final.items():
+        if name not in ("accuracy", "log_loss", "images") and isinstance(value, int | float):
+            tiles.append({"name": name, "value": value, "error": None, "plain": plain.get(name), "share": False})
+    return tiles
+
+
+def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
+    """Everything the page shows: of lists of paths by the names in INPUTS, and settings {run, config, versions}."""
+    files = {name: [str(path) for path in files.get(name, [])] for name in INPUTS}
+
+    def json_of(name: str) -> dict:
+        return next((read_json(path) for path in files[name] if path.endswith(".json")), {})
+
+    metrics, tables, data = json_of("metrics"), json_of("tables"), json_of("manifest_identity")
+    done = stages(files)
+    rejected = [row for path in files["rejected"] for row in _table(path)]
+    return {
+        "run": settings["run"],
+        "tiles": headline(metrics, tables),
+        "images": (metrics.get("final") or {}).get("images") or tables.get("images") or 0,
+        "by_fold": [fold["accuracy"] for fold in metrics.get("folds") or [] if fold.get("accuracy") is not None],
+        "stages": done,
+        "endings": endings(done),
+        "folds": json_of("folds"),
+        "fold_count": len({stage["fold"] for stage in done}),
+        "stage_count": len({stage["name"] for stage in done}),
+        "data": data,
+        "classes": data.get("classes") or [],
+        "rejected": rejected[:FEW_REJECTED],
+        "rejected_count": len(rejected),
+        "explore": figures(files["explore"], EXPLORE),
+        "confusion": figures(files["review"], {"confusion": ("Confusion matrix", "Actual class by predicted class.")}),
+        "sheets": figures(files["review"], SHEETS),
+        "tables": tables,
+        "timings": timings(next(iter(files["timings"]), None)),
+        "config": yaml.safe_dump(settings.get("config") or {}, sort_keys=False, allow_unicode=True, width=100),
+        "arch": ((settings.get("config") or {}).get("model") or {}).get("arch"),
+        "versions": dict(settings.get("versions") or {}),
+    }
+
+
+def share_text(value: float | None) -> str:
+    """A share in percent: 99.12 %."""
+    return "–" if value is None else f"{value * 100:.2f}\u00a0%"
+
+
+def number_text(value: float | None) -> str:
+    """A figure of merit in three significant digits, at least four decimals above .001."""
+    return "–" if value is None else f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
+
+
+def time_text(seconds: float) -> str:
+    """Seconds as a person says them: 4.2 s, 3 min 05 s, 2 h 07 min."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def memory_text(megabytes: float | None) -> str:
+    """Megabytes, from a thousand on as gigabytes."""
+    if megabytes is None:
+        return "–"
+    return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
+
+
+def sha256_base64(text: str) -> str:
+    """What a content security policy calls the one script it lets run."""
+    return base64.b64encode(hashlib.sha256(str(text).encode()).digest()).decode()
+
+
+def render(context: Mapping) -> str:
+    """The page as HTML text. Every value is escaped by the template engine."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "share": share_text,
+        "number": number_text,
+        "time": time_text,
+        "memory": memory_text,
+        "sha256": sha256_base64,
+    }
+    return environment.get_template("templates/report.html").render(context) + "\n"

@@ -1,0 +1,182 @@
+"""What to look at after training: confusion, per-class figures, telling images and calibration.
+
+Pure functions of probabilities (n, C) and targets: (n,) class numbers where an image has one label, (n, C) zeros and
+ones where it may have several. Ties are broken by the lower row number, so the same predictions give the same report.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+THRESHOLD = 0.5  # several labels: a class is predicted above this probability
+
+
+def _several(targets: np.ndarray) -> bool:
+    return targets.ndim == 2
+
+
+def predicted(probabilities: np.ndarray, targets: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+    """Predictions in the shape of ``targets``: the likeliest class (the first of equals), or each class above
+    the threshold."""
+    if _several(targets):
+        return (probabilities > threshold).astype(np.int64)
+    return probabilities.argmax(1) if len(probabilities) else np.zeros(0, dtype=np.int64)
+
+
+def right(probabilities: np.ndarray, targets: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+    """(n,) bool: the image's class, or every one of its labels, is predicted."""
+    same = predicted(probabilities, targets, threshold) == targets
+    return same.all(1) if _several(targets) else same
+
+
+def truth_probability(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """(n,) probability given to the truth: of the actual class, or the mean over the classes of p or 1 - p."""
+    if _several(targets):
+        return np.where(targets > 0, probabilities, 1 - probabilities).mean(1)
+    return probabilities[np.arange(len(targets)), targets]
+
+
+def confidence(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """(n,) how sure a prediction is, right or wrong: the largest probability (least is 1/C), or the mean distance of
+    the classes' probabilities from eightfold.5."""
+    return np.abs(probabilities - 0.5).mean(1) if _several(targets) else probabilities.max(1, initial=0)
+
+
+def confusion(probabilities: np.ndarray, targets: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+    """(C, C) numbers of images: row the actual class, column the predicted one.
+
+    Several labels: the diagonal counts a label found; (i, j) counts images where label i was missed while j, which
+    they do not have, was predicted.
+    """
+    classes = probabilities.shape[1]
+    guess = predicted(probabilities, targets, threshold)
+    if _several(targets):
+        targets = targets.astype(np.int64)
+        matrix = (targets * (1 - guess)).T @ ((1 - targets) * guess)
+        return matrix + np.diag((targets * guess).sum(0))
+    return np.bincount(targets * classes + guess, minlength=classes * classes).reshape(classes, classes)
+
+
+def most_confused_pairs(matrix: np.ndarray, classes: Sequence[str], most: int = 15) -> list[dict]:
+    """The commonest mistakes of a confusion matrix: actual, predicted, count, and the share of the actual class."""
+    wrong = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    pairs = [(*divmod(int(place), len(matrix)), int(wrong.flat[place])) for place in order]
+    return [
+        {"actual": classes[i], "predicted": classes[j], "count": count, "share": count / int(matrix[i].sum())}
+        for i, j, count in pairs
+        if count
+    ]
+
+
+def per_class(
+    probabilities: np.ndarray, targets: np.ndarray, classes: Sequence[str], threshold: float = THRESHOLD
+) -> pd.DataFrame:
+    """A row per class: count of images that have it, predicted, precision, recall, accuracy (of the question "is it
+    this class?", over all images). A share of nothing is NaN."""
+    guess = predicted(probabilities, targets, threshold)
+    if not _several(targets):
+        guess, targets = (np.eye(len(classes), dtype=np.int64)[column] for column in (guess, targets))
+    targets = targets.astype(np.int64)
+    found, count, claimed = (guess * targets).sum(0), targets.sum(0), guess.sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = {
+            "precision": found / claimed,
+            "recall": found / count,
+            "accuracy": (guess == targets).sum(0) / np.float64(len(targets)),
+        }
+    return pd.DataFrame({"class": list(classes), "count": count, "predicted": claimed, **shares})
+
+
+def _by_class(rows: np.ndarray, score: np.ndarray, group: np.ndarray, number: int) -> np.ndarray:
+    """``number`` of ``rows`` with the highest score, taken in turn from each group: every group's first, then every
+    group's second ...; returned group by group."""
+    rows = rows[np.lexsort((rows, -score[rows]))]
+    turn = pd.Series(group[rows]).groupby(group[rows]).cumcount().to_numpy() if len(rows) else rows
+    picked = np.lexsort((rows, -score[rows], turn))[:number]
+    return rows[picked][np.lexsort((turn[picked], group[rows][picked]))]
+
+
+def _group(targets: np.ndarray) -> np.ndarray:
+    """(n,) what images are grouped by: the actual class; all alike where they have several."""
+    return np.zeros(len(targets), dtype=np.int64) if _several(targets) else targets
+
+
+def most_correct(probabilities: np.ndarray, targets: np.ndarray, number: int) -> np.ndarray:
+    """Rows predicted rightly with the highest probability, from each actual class in turn."""
+    rows = np.flatnonzero(right(probabilities, targets))
+    return _by_class(rows, truth_probability(probabilities, targets), _group(targets), number)
+
+
+def most_incorrect(probabilities: np.ndarray, targets: np.ndarray, number: int) -> np.ndarray:
+    """Rows predicted wrongly that give the truth the lowest probability, from each actual class in turn."""
+    rows = np.flatnonzero(~right(probabilities, targets))
+    return _by_class(rows, -truth_probability(probabilities, targets), _group(targets), number)
+
+
+def most_uncertain(probabilities: np.ndarray, targets: np.ndarray, number: int) -> np.ndarray:
+    """Rows with the least confidence, right or wrong: p near 1/classes, or near .5 where labels are several."""
+    return np.argsort(confidence(probabilities, targets), kind="stable")[:number]
+
+
+def random_rows(rows: np.ndarray, number: int, seed: int) -> np.ndarray:
+    """``number`` of ``rows`` at most, at random but the same for the same seed, in rising order."""
+    picked = np.random.default_rng(seed).permutation(len(rows))[:number]
+    return np.sort(np.asarray(rows)[picked])
+
+
+def calibration_bins(probabilities: np.ndarray, targets: np.ndarray, bins: int = 10) -> tuple[list[dict], float | None]:
+    """Reliability: equal-width bins of confidence with the mean confidence, accuracy and count of each, and the
+    expected calibration error (mean gap of the two, weighted by count; None without images).
+
+    One label: the confidence is the largest probability. Several: each class of each image is a decision of
+    confidence max(p, 1 - p).
+    """
+    if _several(targets):
+        sure = np.maximum(probabilities, 1 - probabilities).ravel()
+        hit = ((probabilities > THRESHOLD) == (targets > 0)).ravel()
+    else:
+        sure, hit = confidence(probabilities, targets), right(probabilities, targets)
+    place = np.minimum((sure * bins).astype(np.int64), bins - 1)
+    table, error = [], 0.0
+    for number in range(bins):
+        inside = place == number
+        count = int(inside.sum())
+        mean, accuracy = (float(sure[inside].mean()), float(hit[inside].mean())) if count else (None, None)
+        error += abs(mean - accuracy) * count if count else 0
+        edges = {"low": number / bins, "high": (number + 1) / bins}
+        table.append({**edges, "confidence": mean, "accuracy": accuracy, "count": count})
+    return table, error / len(sure) if len(sure) else None
+
+
+def losses(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """(n,) log loss of each image in nats (several labels: mean over the classes), probabilities kept off 0."""
+    tiny = np.finfo(np.float64).eps
+    if _several(targets):
+        return -np.log(np.clip(np.where(targets > 0, probabilities, 1 - probabilities), tiny, 1)).mean(1)
+    return -np.log(np.clip(truth_probability(probabilities, targets), tiny, 1))
+
+
+def standard_error(values: np.ndarray) -> float | None:
+    """Standard error of the mean of some values; None below two of them."""
+    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+
+
+def tables(probabilities: np.ndarray, targets: np.ndarray, classes: Sequence[str], task: str) -> dict:
+    """Everything of this file that is a number, as plain JSON values."""
+    bins, error = calibration_bins(probabilities, targets)
+    loss = losses(probabilities, targets)
+    rows = per_class(probabilities, targets, classes).to_dict("records")
+    return {
+        "task": task,
+        "images": len(targets),
+        "wrong": int((~right(probabilities, targets)).sum()),
+        "log_loss": float(loss.mean()) if len(loss) else None,
+        "log_loss_se": standard_error(loss),
+        "per_class": [{key: None if value != value else value for key, value in row.items()} for row in rows],
+        "confused": most_confused_pairs(confusion(probabilities, targets), classes),
+        "calibration": bins,
+        "ece": error,
+    }

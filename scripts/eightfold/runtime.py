@@ -1,0 +1,106 @@
+"""What every job does around its work: a log, a bar, an orderly end, and no life after its Snakemake."""
+
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from eightfold.files import UserError
+
+log = logging.getLogger("eightfold")
+
+_PR_SET_PDEATHSIG = 1
+_terminated = False
+
+
+def terminated() -> bool:
+    """Whether this process was asked to end (SIGTERM: a time limit, a pre-emption, a dead Snakemake)."""
+    return _terminated
+
+
+def _on_sigterm(signum, frame) -> None:
+    global _terminated
+    if _terminated or not _can_stop_later:
+        sys.exit(128 + signum)
+    _terminated = True
+
+
+_can_stop_later = False
+
+
+@contextlib.contextmanager
+def stops_at_a_step() -> Iterator[None]:
+    """Within the block SIGTERM only sets ``terminated()``: a loop that looks at it can save its state, then exit.
+
+    Elsewhere, and at a second SIGTERM, the process exits at once.
+    """
+    global _can_stop_later
+    _can_stop_later = True
+    try:
+        yield
+    finally:
+        _can_stop_later = False
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when Snakemake dies: an orphan would go on writing to the outputs of a rerun."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if parent == 1 and os.environ.get("SNAKEMAKE_IN_CONTAINER") is None and os.getppid() != parent:
+        sys.exit(1)
+
+
+@contextlib.contextmanager
+def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
+    """Run a script's work: messages go to ``log_path`` and the console, SIGTERM ends it, errors are told in one line.
+
+    A UserError is a message for a person: it is shown without a traceback. Any other exception is a defect: its
+    traceback goes to the log and the console. Either way the process exits with status 1.
+    """
+    _die_with_parent()
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+    file_handler = logging.FileHandler(log_path, encoding="utf-8")
+    file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    console = logging.StreamHandler(sys.stderr)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers = [file_handler, console]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    started = time.monotonic()
+    try:
+        yield
+    except UserError as error:
+        log.error("Error: %s\nLog: %s", error, log_path)
+        sys.exit(1)
+    except Exception:
+        log.error("%s\nLog: %s", traceback.format_exc(), log_path)
+        sys.exit(1)
+    file_handler.emit(
+        log.makeRecord(log.name, logging.INFO, "", 0, f"done in {time.monotonic() - started:.1f} s", (), None)
+    )
+
+
+def progress(items: Iterable, total: int, label: str, unit: str = " images", every_s: float = 30.0) -> Iterator:
+    """Iterate with a bar on a terminal; elsewhere with a log line every ``every_s`` seconds: done, rate, time left."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True)
+        return
+    started = last = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - last >= every_s:
+            rate = done / (now - started)
+            log.info("%s: %d of %d%s, %.3g/s, %.0f s left", label, done, total, unit, rate, (total - done) / rate)
+            last = now

@@ -1,0 +1,46 @@
+"""The learning rate of every mini-batch, in closed form."""
+
+import math
+
+
+def cycle_lengths(cycles: int, cycle_len: int, cycle_mult: int) -> list[int]:
+    """Epochs of each cycle: 3 cycles, length 1, multiplier 2 are [1, 2, 4]."""
+    return [cycle_len * cycle_mult**cycle for cycle in range(cycles)]
+
+
+def cycle_of(epoch: int, lengths: list[int]) -> int:
+    """The cycle that an epoch (from 0) belongs to."""
+    end = 0
+    for cycle, length in enumerate(lengths):
+        end += length
+        if epoch < end:
+            return cycle
+    raise ValueError(f"epoch {epoch} is past the last of {sum(lengths)}")
+
+
+def lr_factor(step: int, batches: int, lengths: list[int]) -> float:
+    """Learning rate of a step (from 0) as a factor of the stage's: SGDR (Loshchilov & Hutter 2017) as in fastai 0.7.
+
+    (1 + cos(pi * i / nb)) / 2 over the i-th of the nb = batches * length mini-batches of a cycle; the first nb / 20
+    mini-batches of the first cycle run at a hundredth.
+    """
+    cycle = cycle_of(step // batches, lengths)
+    nb = batches * lengths[cycle]
+    i = step - batches * sum(lengths[:cycle])
+    if cycle == 0 and i < nb / 20:
+        return 0.01
+    return (1 + math.cos(math.pi * i / nb)) / 2
+
+
+def group_lrs(lr: float | list[float], ratio: float, groups: int) -> list[float]:
+    """Rates of the layer groups, first to last: each learns ``ratio`` times slower than the next; a list is as given."""
+    if isinstance(lr, list):
+        if len(lr) < groups:
+            raise ValueError(f"{len(lr)} learning rates for {groups} layer groups")
+        return lr[-groups:]
+    return [lr / ratio ** (groups - 1 - group) for group in range(groups)]
+
+
+def finder_lr(step: int, steps: int, start: float, end: float) -> float:
+    """Geometric sweep of the learning-rate finder: ``start`` at step 0, ``end`` at the last step."""
+    return start * (end / start) ** (step / (steps - 1))

@@ -1,0 +1,77 @@
+"""A stage's network, its inputs and its rows, from the files that earlier rules made."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torch import nn
+
+from eightfold import folds, manifest, nets
+from eightfold.devices import Device
+from eightfold.files import UserError, checked, read_json
+from eightfold.pixels import Pixels
+from eightfold.randomness import seed_for
+from eightfold.sources import Activations, Views
+
+
+class Setting(NamedTuple):
+    """All that a stage is trained on.
+
+    targets: of every row of the manifest, class indices int64 (rows,) or labels float32 (rows, classes).
+    """
+
+    net: nn.Module
+    source: Callable
+    targets: np.ndarray
+    train_rows: np.ndarray
+    valid_rows: np.ndarray
+    classes: list[str]
+
+
+def identity_inputs(given) -> list[str]:
+    """The identity files among a rule's inputs, which say what all its inputs are."""
+    names = ("manifest_identity", "folds_identity", "weights_identity", "trunk_identity", "head_identity", "pixels")
+    found = [getattr(given, name) for name in names if getattr(given, name, None)]
+    return found + list(getattr(given, "activations_identities", []))
+
+
+def network(arch: str, classes: int, features: int, seed: int) -> nets.Net:
+    """A trunk whose weights wait to be loaded, under a new head."""
+    return nets.Net(nets.trunk_outline(arch), nets.head(features, classes, seed_for(seed, "head")))
+
+
+def setting_of(given, settings: dict, fold: str, device: Device) -> Setting:
+    """Open a stage's inputs. ``given`` are the rule's named inputs, ``settings`` its settings.
+
+    A head stage learns on cached activations and needs no trunk; a stage of all layers learns on views of pixels.
+    """
+    table, info = manifest.read_manifest(Path(given.manifest).parent)
+    weights, seed, stage = read_json(given.weights_identity), settings["seed"], settings["stage"]
+    train_rows, valid_rows = folds.train_valid_rows(folds.read_folds(given.folds), fold)
+    head = getattr(given, "head", None) or None
+    if head:
+        checked(head, read_json(given.head_identity))
+    if stage["train"] == "head":
+        net = nets.head(weights["features"], len(info["classes"]), seed_for(seed, "head"))
+        if head:
+            nets.load_part(net, head, "head")
+        for path, identity in zip(given.activations, given.activations_identities, strict=True):
+            checked(path, read_json(identity))
+        source = Activations(given.activations, device)
+    else:
+        trunk = checked(given.trunk, read_json(given.trunk_identity))
+        net = network(settings["arch"], len(info["classes"]), weights["features"], seed)
+        nets.load_part(net.trunk, trunk, "trunk")
+        if head:
+            nets.load_part(net.head, head, "head")
+        pixels = Pixels(Path(given.pixels).parent)
+        source = Views(pixels, stage["size"], settings["augmentation"], seed, weights["mean"], weights["std"], device)
+    if not len(train_rows):
+        raise UserError(f"fold {fold}: no training images")
+    return Setting(net, source, manifest.targets(table, info), train_rows, valid_rows, info["classes"])
+
+
+def checkpoint_tensors(net: nn.Module) -> dict:
+    """What a stage learned, by name: `head.*`, and `trunk.*` when all layers were trained."""
+    return net.state_dict() if isinstance(net, nets.Net) else {f"head.{k}": v for k, v in net.state_dict().items()}

@@ -1,0 +1,230 @@
+"""One stage of training: a plain loop over mini-batches that can stop at any step and go on from it."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from eightfold import metrics, nets, schedules, tensors
+from eightfold.devices import Device
+from eightfold.files import UserError
+from eightfold.randomness import generator, seed_for
+from eightfold.runtime import log, progress, stops_at_a_step, terminated
+
+MOMENTUM = 0.9
+EVALUATION_BATCH = 64
+
+
+@dataclass
+class Records:
+    """What a stage has told so far: a row per mini-batch and a row per epoch."""
+
+    batches: list[dict] = field(default_factory=list)
+    epochs: list[dict] = field(default_factory=list)
+
+
+def epoch_batches(rows: np.ndarray, batch_size: int, seed: int, stage: str, epoch: int) -> list[np.ndarray]:
+    """The rows of an epoch in mini-batches, shuffled by (seed, stage, epoch) alone.
+
+    A last batch of one image would have no variance for BatchNorm: it joins the batch before.
+    """
+    order = generator(seed, "order", stage, epoch).permutation(rows)
+    cuts = list(range(batch_size, len(order), batch_size))
+    if cuts and len(order) - cuts[-1] == 1:
+        cuts.pop()
+    return np.split(order, cuts)
+
+
+def loss_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy in nats on class indices (n,), or binary cross-entropy on 0/1 targets (n, classes)."""
+    if targets.dim() == 1:
+        return F.cross_entropy(logits, targets)
+    return F.binary_cross_entropy_with_logits(logits, targets)
+
+
+def logits_of(net: nn.Module, source: Callable, rows: np.ndarray, view: int, device: Device) -> np.ndarray:
+    """Logits of rows in eval mode: float32 (rows, classes)."""
+    net.eval()
+    with torch.inference_mode(), device.autocast():
+        parts = [
+            net(source(rows[i : i + EVALUATION_BATCH], view)).float().cpu()
+            for i in range(0, len(rows), EVALUATION_BATCH)
+        ]
+    return torch.cat(parts).numpy()
+
+
+def probabilities_of(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Softmax for class indices, sigmoid for 0/1 targets."""
+    return metrics.softmax(logits) if targets.ndim == 1 else metrics.sigmoid(logits)
+
+
+class Stepper:
+    """Forward, backward and update on one mini-batch. Out of device memory, it goes on with smaller micro-batches."""
+
+    def __init__(self, net: nn.Module, device: Device, bn_freeze: bool):
+        self.net, self.device, self.bn_freeze = net, device, bn_freeze
+        parameters = [{"params": [p for p in group.parameters() if p.requires_grad]} for group in nets.groups(net)]
+        self.optimizer = torch.optim.SGD(parameters, lr=0.0, momentum=MOMENTUM)
+        self.micro_batch: int | None = None  # images; None: the whole batch
+
+    def __call__(self, inputs: torch.Tensor, targets: torch.Tensor, lrs: Sequence[float], seed: int) -> float:
+        """Loss of the batch before the update. ``seed`` fixes the dropout of this step, whatever came before it."""
+        for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
+            group["lr"] = lr
+        nets.set_training(self.net, self.bn_freeze)
+        while True:
+            try:
+                loss = self._gradients(inputs, targets, seed)
+                break
+            except torch.OutOfMemoryError:
+                size = self.micro_batch or len(inputs)
+                if size < 4:
+                    raise
+                self.micro_batch = math.ceil(size / 2)
+                self.optimizer.zero_grad(set_to_none=True)
+                log.info(
+                    "out of device memory: going on with micro-batches of %d, gradients accumulated to the same batch of %d",
+                    self.micro_batch,
+                    len(inputs),
+                )
+        if math.isfinite(loss):
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def _gradients(self, inputs: torch.Tensor, targets: torch.Tensor, seed: int) -> float:
+        size, total = self.micro_batch or len(inputs), 0.0
+        cuts = list(range(size, len(inputs), size))
+        if cuts and len(inputs) - cuts[-1] == 1:
+            cuts.pop()
+        devices = [self.device.device] if self.device.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            for x, y in zip(inputs.tensor_split(cuts), targets.tensor_split(cuts), strict=True):
+                with self.device.autocast():
+                    logits = self.net(x)
+                loss = loss_of(logits.float(), y) * (len(x) / len(inputs))
+                loss.backward()
+                total += loss.item()
+        return total
+
+
+def _save(path: Path, net: nn.Module, stepper: Stepper, records: Records, step: int, identity: str) -> None:
+    state = {f"net.{name}": value for name, value in net.state_dict().items()}
+    for i, parameter in enumerate(p for group in stepper.optimizer.param_groups for p in group["params"]):
+        if "momentum_buffer" in stepper.optimizer.state[parameter]:
+            state[f"momentum.{i}"] = stepper.optimizer.state[parameter]["momentum_buffer"]
+    tensors.save(path, state, identity, step=step, batches=records.batches, epochs=records.epochs)
+
+
+def _restore(path: Path, net: nn.Module, stepper: Stepper, identity: str) -> tuple[int, Records]:
+    if not path.exists():
+        return 0, Records()
+    state, notes = tensors.load(path, identity), tensors.notes(path)
+    net.load_state_dict({name[4:]: value for name, value in state.items() if name.startswith("net.")})
+    for i, parameter in enumerate(p for group in stepper.optimizer.param_groups for p in group["params"]):
+        if f"momentum.{i}" in state:
+            stepper.optimizer.state[parameter]["momentum_buffer"] = state[f"momentum.{i}"].to(parameter.device)
+    log.info("resuming at step %d from %s", notes["step"], path)
+    return notes["step"], Records(notes["batches"], notes["epochs"])
+
+
+def train(
+    net: nn.Module,
+    source: Callable[[np.ndarray, int], torch.Tensor],
+    targets: np.ndarray,
+    train_rows: np.ndarray,
+    valid_rows: np.ndarray,
+    stage: dict,
+    lrs: Sequence[float],
+    batch_size: int,
+    seed: int,
+    device: Device,
+    bn_freeze: bool,
+    resume: Path,
+    identity: str,
+    snapshot: Callable[[int], None] = lambda cycle: None,
+) -> Records:
+    """Train ``net`` through a stage, in place, and tell each mini-batch and epoch.
+
+    source: rows and a view to the net's inputs. targets: of every row of the manifest. stage: name, augment,
+    first_view, cycles, cycle_len, cycle_mult. lrs: the rate of each layer group at the start of a cycle. resume: the
+    file that holds an unfinished stage; written each epoch and on SIGTERM, refused unless it carries ``identity``.
+    snapshot: called with the number of each cycle, from 1, when its last epoch has ended.
+
+    Raises UserError when the loss is not a number, naming step, rate and rows; SystemExit after SIGTERM.
+    """
+    if len(train_rows) < 2:
+        raise UserError(f"stage {stage['name']}: {len(train_rows)} training images; at least 2 are needed")
+    lengths = schedules.cycle_lengths(stage["cycles"], stage["cycle_len"], stage["cycle_mult"])
+    ends = np.cumsum(lengths)
+    per_epoch = len(epoch_batches(train_rows, batch_size, seed, stage["name"], 0))
+    net.to(device.device, memory_format=torch.channels_last)
+    stepper = Stepper(net, device, bn_freeze)
+    start, records = _restore(resume, net, stepper, identity)
+    total = per_epoch * sum(lengths)
+    all_targets = torch.from_numpy(targets).to(device.device)
+
+    with stops_at_a_step():
+        for step in progress(range(start, total), total - start, stage["name"], " batches"):
+            epoch, i = divmod(step, per_epoch)
+            if i == 0 or step == start:
+                batches = epoch_batches(train_rows, batch_size, seed, stage["name"], epoch)
+                began = time.monotonic()
+            view = stage["first_view"] + epoch if stage["augment"] else 0
+            factor = schedules.lr_factor(step, per_epoch, lengths)
+            rates = [lr * factor for lr in lrs]
+            loss = stepper(
+                source(batches[i], view),
+                all_targets[torch.from_numpy(batches[i])],
+                rates,
+                seed_for(seed, "dropout", stage["name"], step),
+            )
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"stage {stage['name']}: the loss is {loss} at step {step} (epoch {epoch + 1}), learning rate {rates[-1]:.3g}, "
+                    f"rows {batches[i].tolist()}. Nothing was written; lower this stage's lr or look at those images"
+                )
+            cycle = schedules.cycle_of(epoch, lengths)
+            records.batches.append(
+                {
+                    "step": step,
+                    "epoch": epoch + 1,
+                    "cycle": cycle + 1,
+                    "lr": rates[-1],
+                    "loss": loss,
+                    "images": len(batches[i]),
+                }
+            )
+            if i == per_epoch - 1:
+                _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, time.monotonic() - began)
+                if epoch + 1 == ends[cycle]:
+                    snapshot(cycle + 1)
+                _save(resume, net, stepper, records, step + 1, identity)
+            if terminated():
+                _save(resume, net, stepper, records, step + 1, identity)
+                log.info("asked to end: saved %s after step %d; run again to go on from there", resume, step)
+                raise SystemExit(143)
+    return records
+
+
+def _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, seconds) -> None:
+    of_epoch = [row for row in records.batches if row["epoch"] == epoch + 1]
+    # Each batch counts by its images, so that the figure is a mean over images.
+    train_loss = sum(row["loss"] * row["images"] for row in of_epoch) / sum(row["images"] for row in of_epoch)
+    row = {"epoch": epoch + 1, "cycle": cycle + 1, "train_loss": train_loss, "valid_loss": None, "accuracy": None}
+    line = f"epoch {epoch + 1}: train loss {train_loss:.4f}"
+    if len(valid_rows):
+        logits = logits_of(net, source, valid_rows, 0, device)
+        scores = metrics.summary(probabilities_of(logits, targets), targets[valid_rows])
+        row.update(valid_loss=scores["log_loss"], accuracy=scores["accuracy"])
+        line += f", valid loss {row['valid_loss']:.4f}, accuracy {row['accuracy']:.4f}"
+    row["seconds"] = seconds
+    records.epochs.append(row)
+    log.info("%s, %.1f s", line, seconds)

@@ -1,0 +1,13 @@
+"""A first look at the data: images per class, their sizes, a sheet of samples."""
+
+from pathlib import Path
+
+from eightfold import explore
+from eightfold.manifest import read_manifest
+from eightfold.runtime import job
+
+with job(snakemake.log[0], snakemake.threads):
+    table, info = read_manifest(Path(snakemake.input.manifest).parent)
+    explore.plot_classes(snakemake.output.classes, explore.class_counts(table, info))
+    explore.plot_sizes(snakemake.output.sizes, table)
+    explore.write_sample(snakemake.output.sample, table, info, snakemake.params.settings["seed"])

@@ -1,0 +1,10 @@
+"""The manifest: a row per picture, each decoded once, and the list of the rejected."""
+
+from pathlib import Path
+
+from eightfold.manifest import build, write_manifest
+from eightfold.runtime import job, progress
+
+with job(snakemake.log[0], snakemake.threads):
+    manifest = build(snakemake.params.settings["data"], snakemake.threads, progress)
+    write_manifest(Path(snakemake.output.identity).parent, manifest)

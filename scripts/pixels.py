@@ -1,0 +1,32 @@
+"""Decode and resize every image of the manifest once: the packed pixel cache."""
+
+from pathlib import Path
+
+import numpy as np
+
+from eightfold import images, manifest, pixels
+from eightfold.files import UserError, digest, read_json, write_json
+from eightfold.runtime import job, progress
+
+with job(snakemake.log[0], snakemake.threads):
+    folder, short_side = Path(snakemake.output.identity).parent, snakemake.params.settings["short_side"]
+    rows, info = manifest.read_manifest(Path(snakemake.input.manifest).parent)
+    root = Path(read_json(snakemake.input.manifest_identity)["root"])
+
+    def read(item):
+        path, status = item
+        if status != "ok":
+            return np.empty((0, 0, 3), np.uint8)
+        try:
+            return pixels.resized(images.open_image(root / path), short_side)
+        except images.BadImage as error:
+            raise UserError(
+                f"{root / path}: was readable when the manifest was made, and no longer is ({error})"
+            ) from error
+
+    items = zip(rows["path"], rows["status"], strict=True)
+    index = pixels.pack(
+        folder, progress(pixels.in_order(read, items, snakemake.threads), len(rows), f"pixels {short_side} px")
+    )
+    content = digest([info["digest"], snakemake.params.settings, index.tolist()])
+    write_json(snakemake.output.identity, {"digest": content, "short_side": short_side, "images": len(index)})

@@ -1,0 +1,17 @@
+"""The run's report: one self-contained HTML page."""
+
+from eightfold import report
+from eightfold.files import write_text
+from eightfold.runtime import job, log
+
+
+def listed(files) -> list[str]:
+    """A named input of a rule as a list, whether the rule gave one path or several."""
+    return [files] if isinstance(files, str) else list(files)
+
+
+with job(snakemake.log[0], snakemake.threads):
+    inputs = {name: listed(snakemake.input.get(name, [])) for name in report.INPUTS}
+    page = report.render(report.gather(inputs, snakemake.params.settings))
+    write_text(snakemake.output[0], page)
+    log.info("%s: %.1f MB", snakemake.output[0], len(page.encode()) / 1e6)

@@ -1,0 +1,88 @@
+"""Confusion matrix, sheets of telling images and tables of the final validation predictions."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from eightfold import manifest, plots, review
+from eightfold.files import UserError, write_json
+from eightfold.pixels import Pixels
+from eightfold.runtime import job, log
+from eightfold.sheets import GREEN, RED, sheet
+
+TITLES = {
+    "most_correct": "Most correct: right, and surest of it",
+    "most_incorrect": "Most incorrect: wrong, with the least probability for the truth",
+    "most_uncertain": "Most uncertain: the network could not decide",
+    "random_right": "Some right ones, at random",
+    "random_wrong": "Some wrong ones, at random",
+}
+
+
+def read_predictions(path: str, classes: list[str]) -> tuple[list[str], np.ndarray]:
+    """Ids and probabilities (n, C) of valid.csv, read by place and not by name: a class may be called "id"."""
+    cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False).to_numpy(dtype=object)
+    if list(cells[0, 2:]) != classes:
+        raise UserError(f"{path}: its columns are not the manifest's classes; delete it and run again")
+    return list(cells[1:, 0]), cells[1:, 2:].astype(np.float64)
+
+
+def rows_of(ids: list[str], table: pd.DataFrame, path: str) -> np.ndarray:
+    """Row in the manifest of each id, which is unique among the labelled images."""
+    labelled = table.index[table["split"] != "test"]
+    row_of = dict(zip(table["id"][labelled], labelled, strict=True))
+    unknown = [name for name in ids if name not in row_of]
+    if unknown:
+        raise UserError(f"{path}: {unknown[0]!r} is no labelled image of the manifest; delete the file and run again")
+    return np.array([row_of[name] for name in ids], dtype=np.int64)
+
+
+def names_of(choice: np.ndarray, classes: list[str]) -> str:
+    """The class names of a class number or of a row of zeros and ones."""
+    if np.ndim(choice) == 0:
+        return classes[choice]
+    return ", ".join(name for name, given in zip(classes, choice, strict=True) if given) or "nothing"
+
+
+def caption(name: str, chances: np.ndarray, target: np.ndarray, guess: np.ndarray, classes: list[str]) -> str:
+    """What was predicted, what it is, and the image's id."""
+    said, truth = names_of(guess, classes), names_of(target, classes)
+    if np.ndim(target) == 0:
+        said, truth = f"{said} {chances[guess]:.0%}", f"{truth} {chances[target]:.0%}"
+    return f"predicted {said}\nactual {truth}\n{name}"
+
+
+with job(snakemake.log[0], snakemake.threads):
+    given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
+    table, info = manifest.read_manifest(Path(given.manifest).parent)
+    classes = info["classes"]
+    ids, chances = read_predictions(given.valid, classes)
+    rows = rows_of(ids, table, given.valid)
+    targets = manifest.targets(table, info)[rows]
+    guesses, good = review.predicted(chances, targets), review.right(chances, targets)
+    number, seed = settings["per_sheet"], settings["seed"]
+    chosen = {
+        "most_correct": review.most_correct(chances, targets, number),
+        "most_incorrect": review.most_incorrect(chances, targets, number),
+        "most_uncertain": review.most_uncertain(chances, targets, number),
+        "random_right": review.random_rows(np.flatnonzero(good), number, seed),
+        "random_wrong": review.random_rows(np.flatnonzero(~good), number, seed),
+    }
+    empty = "There are no validation images."
+    if len(ids):
+        empty = f"None: all of the {len(ids)} validation images are {'right' if good.all() else 'wrong'}."
+
+    pixels = Pixels(Path(given.pixels).parent)
+    for name, picked in chosen.items():
+        sheet(
+            getattr(made, name),
+            [pixels[rows[i]] for i in picked],
+            [caption(ids[i], chances[i], targets[i], guesses[i], classes) for i in picked],
+            title=TITLES[name],
+            colors=[GREEN if good[i] else RED for i in picked],
+            empty=empty,
+        )
+    plots.confusion_plot(made.confusion, review.confusion(chances, targets), classes)
+    write_json(made.tables, review.tables(chances, targets, classes, info["task"]))
+    log.info("%d validation images, %d predicted wrongly", len(ids), int((~good).sum()))

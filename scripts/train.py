@@ -1,0 +1,82 @@
+"""Train one stage of the recipe; a killed or stopped run goes on from its resume file."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from eightfold import lr_finder, schedules, stages, tensors, training
+from eightfold.devices import device
+from eightfold.files import file_digest, identity_of, read_json, write_json, write_table
+from eightfold.nets import groups
+from eightfold.runtime import job, log
+
+with job(snakemake.log[0], snakemake.threads):
+    given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
+    stage, lr = settings["stage"], settings["lr"]
+    lr_source = "config" if settings["lr_from"] == stage["name"] else f"stage {settings['lr_from']}"
+    if lr is None:
+        found = read_json(given.lr_find)
+        lr, lr_source = found["lr"], f"lr_find of {settings['lr_from']} ({found['rule']})"
+        if lr is None:
+            lr, lr_source = (
+                lr_finder.FALLBACK_LR,
+                f"the recipe's usual rate, since lr_find suggests none: {found['message']}",
+            )
+    identity = identity_of([settings, lr], snakemake.params.code, *stages.identity_inputs(given))
+    # Snakemake deletes declared outputs before a rerun, so what a rerun goes on from lies beside them, undeclared.
+    resume = Path(made.told).parents[2] / ".resume" / f"{identity}.safetensors"
+
+    with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
+        setting = stages.setting_of(given, settings, snakemake.wildcards.fold, here)
+        lrs = schedules.group_lrs(lr, stage["lr_ratio"], len(groups(setting.net)))
+        log.info("%s: learning rates %s, from %s", stage["name"], [f"{rate:.3g}" for rate in lrs], lr_source)
+
+        def kept(cycle: int) -> Path:
+            return resume.with_suffix(f".snapshot{cycle}")
+
+        def snapshot(cycle: int) -> None:
+            if settings["snapshots"]:
+                tensors.save(kept(cycle), stages.checkpoint_tensors(setting.net), identity)
+
+        records = training.train(
+            setting.net,
+            setting.source,
+            setting.targets,
+            setting.train_rows,
+            setting.valid_rows,
+            stage,
+            lrs,
+            settings["batch_size"],
+            settings["seed"],
+            here,
+            settings.get("bn_freeze", False),
+            resume,
+            identity,
+            snapshot,
+        )
+    tensors.save(made.checkpoint, stages.checkpoint_tensors(setting.net), identity)
+    cycles = range(1, stage["cycles"] + 1) if settings["snapshots"] else []
+    saved = {f"snapshot{c}.{name}": value for c in cycles for name, value in tensors.load(kept(c), identity).items()}
+    tensors.save(made.snapshots, saved, identity)
+    write_table(made.history, pd.DataFrame(records.epochs))
+    write_table(made.batches, pd.DataFrame(records.batches))
+    last = records.epochs[-1]
+    metrics = {"accuracy": last["accuracy"], "log_loss": last["valid_loss"]} if len(setting.valid_rows) else {}
+    told = {
+        "stage": stage["name"],
+        "fold": snakemake.wildcards.fold,
+        "size": stage["size"],
+        "train": stage["train"],
+        "epochs": len(records.epochs),
+        "lr": lrs,
+        "lr_source": lr_source,
+        "snapshots": len(cycles),
+        "train_loss": last["train_loss"],
+        "metrics": metrics,
+        "precision": here.precision,
+        "device": here.device.type,
+        "images": {"train": len(setting.train_rows), "valid": len(setting.valid_rows)},
+    }
+    write_json(made.told, {"digest": file_digest(made.checkpoint), "made_from": identity, **told})
+    for path in [resume, *map(kept, cycles)]:
+        path.unlink(missing_ok=True)

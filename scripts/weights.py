@@ -1,0 +1,16 @@
+"""The starting trunk: random, from torchvision, or from a file; as safetensors, with the mean and std it expects."""
+
+from eightfold import nets, tensors
+from eightfold.files import file_digest, identity_of, write_json
+from eightfold.randomness import seed_for
+from eightfold.runtime import job, log
+
+with job(snakemake.log[0], snakemake.threads):
+    settings = snakemake.params.settings
+    seed = seed_for(settings.get("seed", 0), "weights")
+    trunk, mean, std = nets.pretrained(settings["arch"], settings["weights"], seed)
+    state = {f"trunk.{name}": value for name, value in trunk.state_dict().items()}
+    tensors.save(snakemake.output.trunk, state, identity_of(settings, snakemake.params.code))
+    identity = {"digest": file_digest(snakemake.output.trunk), "mean": mean, "std": std, "features": trunk.features}
+    write_json(snakemake.output.identity, {**settings, **identity})
+    log.info("%s, weights %s: %d features", settings["arch"], settings["weights"], trunk.features)

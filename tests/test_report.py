@@ -1,0 +1,247 @@
+"""The report page: built from files with hostile texts, it is whole, inert and fetches nothing; and its two doors."""
+
+import html.parser
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eightfold import report, review, sheets
+from eightfold.files import write_json, write_table, write_text
+
+EVIL = "<script>alert(1)</script>"
+CLASSES = [EVIL, 'cat "&" dog', "{{ 7 * 7 }}", "</pre><img src=x onerror=alert(2)>"]
+SECTIONS = ["overview", "stages", "data", "mistakes", "classes", "sheets", "reliability", "timings", "config"]
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+
+
+class Page(html.parser.HTMLParser):
+    """Every tag with its attributes, and all text outside style and script."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.open = [], "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "img", "br", "input", "line", "rect", "circle"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text += data
+
+
+def make_run(root, folds=("0",), validated=True):
+    """The files of a run, and the named lists that report.gather takes."""
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 4, 60 if validated else 0)
+    scores = rng.random((len(targets), 4)) + 2 * np.eye(4)[targets]
+    chances = scores / scores.sum(1, keepdims=True)
+    figures = {name: root / f"{name}.svg" for name in [*report.EXPLORE, "confusion", *report.SHEETS]}
+    for path in figures.values():
+        sheets.sheet(path, [np.zeros((8, 8, 3), np.uint8)] * 2, [EVIL, EVIL], title=EVIL)
+    files = {
+        "metrics": [root / "metrics.json"],
+        "manifest_identity": [root / "manifest.json"],
+        "folds": [root / "folds.json"],
+        "explore": [figures[name] for name in report.EXPLORE],
+        "review": [figures[name] for name in ["confusion", *report.SHEETS]],
+        "tables": [root / "tables.json"],
+        "timings": [root / "timings.csv"],
+        "rejected": [root / "rejected.csv"],
+        **{name: [] for name in ("stages", "histories", "lr_finds", "plots")},
+    }
+    figure = {"accuracy": 0.95, "log_loss": 0.2, "images": 60}
+    final = {"final": figure, "no_tta": {**figure, "accuracy": 0.9}} if validated else {"final": {}, "no_tta": {}}
+    write_json(files["metrics"][0], {**final, "stages": [], "folds": [figure] * len(folds) if validated else []})
+    counts = {"train": 300, "valid": 0, "test": 7, "rejected": 1}
+    write_json(files["manifest_identity"][0], {"classes": CLASSES, "task": "single", "counts": counts, "root": EVIL})
+    write_json(files["folds"][0], {"method": "stratified", "folds": 5, "counts": {"0": 60, "-1": 3}})
+    write_json(files["tables"][0], review.tables(chances, targets, CLASSES, "single"))
+    write_text(files["timings"][0], f"job,seconds,peak_mb\n{EVIL},12.5,800\ntrain,3605,-\n")
+    write_text(files["rejected"][0], f"id,path,split,reason\n{EVIL},a.png,train,broken\n")
+    for fold in folds:
+        for name in ("head", "all"):
+            folder = root / f"fold{fold}" / name
+            valid = [0.5, 0.3] if validated else [None, None]
+            history = pd.DataFrame({"epoch": [0, 1], "train_loss": [0.6, 0.35], "valid_loss": valid, "seconds": 2.0})
+            write_table(folder / "history.csv", history.assign(accuracy=0.9 if validated else None))
+            stage = {"stage": name, "fold": fold, "size": 64, "train": name, "epochs": 2, "lr": [1e-4, 1e-3, 0.01]}
+            stage |= {"lr_source": EVIL, "train_loss": 0.35, "metrics": figure if validated else {}, "device": "cpu"}
+            stage |= {"images": {"train": 240, "valid": 60}, "precision": "float32"}
+            write_json(folder / "stage.json", stage)
+            write_json(folder / "lr_find.json", {"message": EVIL})
+            for plot in report.PLOTS:
+                sheets.sheet(folder / f"{plot}.svg", [], [], title=EVIL)
+                files["plots"].append(folder / f"{plot}.svg")
+            files["stages"].append(folder / "stage.json")
+            files["histories"].append(folder / "history.csv")
+            files["lr_finds"].append(folder / "lr_find.json")
+    return files
+
+
+SETTINGS = {
+    "run": EVIL,
+    "config": {"run": "x", "model": {"arch": "resnet34"}, "data": {"root": CLASSES[3]}},
+    "versions": {"torch": "2.0", EVIL: EVIL},
+}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    files = make_run(tmp_path_factory.mktemp("run"), folds=("0", "1"))
+    return report.render(report.gather(files, SETTINGS))
+
+
+def test_every_section_is_there_and_every_tag_is_closed(page):
+    found = Page(page)
+    ids = [attrs["id"] for _, attrs in found.tags if "id" in attrs]
+    assert found.open == [] and len(ids) == len(set(ids)) and set(SECTIONS) <= set(ids)
+    anchors = {attrs["href"][1:] for tag, attrs in found.tags if tag == "a"}
+    assert anchors <= set(ids) and set(SECTIONS) <= anchors
+    assert len(page) < 10_000_000
+
+
+def test_hostile_text_is_shown_and_inert(page):
+    found = Page(page)
+    assert [tag for tag, _ in found.tags].count("script") == 1 and EVIL not in page
+    for text in (*CLASSES[:3], "root: </pre><img src=x onerror=alert(2)>", f"{EVIL}12.5 s"):
+        assert text in found.text
+    assert not [name for _, attrs in found.tags for name in attrs if name.startswith("on")]
+
+
+def test_nothing_is_fetched(page):
+    for tag, attrs in Page(page).tags:
+        for name in ("src", "href", "srcset", "data", "action", "poster"):
+            assert attrs.get(name, "data:").startswith(("data:", "#")), (tag, attrs)
+        assert "url(" not in attrs.get("style", "")
+    assert "@import" not in page and "url(" not in page and "default-src 'none'" in page
+
+
+def test_every_image_and_scroll_area_has_a_name(page):
+    found = Page(page)
+    images = [attrs for tag, attrs in found.tags if tag == "img"]
+    assert len(images) == 3 + 6 + 4 * 3 and all(attrs.get("alt", "").strip() for attrs in images)
+    for tag, attrs in found.tags:
+        if attrs.get("role") in ("region", "img"):
+            assert attrs.get("aria-label", "").strip(), tag
+
+
+def test_the_headline_says_how_sure_it_is(page):
+    text = " ".join(Page(page).text.split())
+    assert "95.00 %" in text and f"± {100 * np.sqrt(0.95 * 0.05 / 60):.2f} % standard error" in text
+    assert "without TTA 90.00 %" in text and "Accuracy by fold: 95.00 %, 95.00 %." in text
+    assert "1 h 00 min" in text and "highest memory 800 MB" in text
+    assert "all · fold 1" in text and "0.0001 / 0.001 / 0.01" in text
+
+
+def test_a_run_without_validation_says_so(tmp_path):
+    files = make_run(tmp_path, folds=("all",), validated=False)
+    found = Page(report.render(report.gather(files, SETTINGS)))
+    text = " ".join(found.text.split())
+    assert found.open == [] and "Not measured" in text and "None" not in text and "nan" not in text
+    assert "There are no validation images" in text
+
+
+def test_no_file_at_all_is_still_a_page():
+    found = Page(report.render(report.gather({}, {"run": "x"})))
+    assert found.open == [] and "No stage was trained." in found.text
+
+
+def test_same_files_same_bytes(page, tmp_path):
+    assert report.render(report.gather(make_run(tmp_path, folds=("0", "1")), SETTINGS)) == page
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(4.24, "4.2 s"), (59.99, "1 min 00 s"), (60, "1 min 00 s"), (3599.7, "1 h 00 min"), (7620, "2 h 07 min")],
+)
+def test_time_as_people_say_it(seconds, text):
+    assert report.time_text(seconds) == text
+
+
+# A door runs in its own process, since it takes over the process's signals. It sees what Snakemake would hand it.
+DOOR = """
+import json, runpy, sys
+from types import SimpleNamespace
+script, given = sys.argv[1], json.loads(sys.argv[2])
+class Named(SimpleNamespace):
+    def get(self, name, default=None): return getattr(self, name, default)
+    def __getitem__(self, number): return list(vars(self).values())[number]
+sys.path.insert(0, script.rpartition("/")[0])
+snakemake = SimpleNamespace(input=Named(**given["input"]), output=Named(**given["output"]), threads=1,
+                            log=[given["log"]], params=SimpleNamespace(settings=given["settings"]))
+runpy.run_path(script, init_globals={"snakemake": snakemake}, run_name="__main__")
+"""
+
+
+def run_door(name, **given):
+    given = json.dumps(given, default=str)
+    result = subprocess.run([sys.executable, "-c", DOOR, str(SCRIPTS / name), given], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stderr
+
+
+def test_report_door(tmp_path):
+    files = make_run(tmp_path)
+    files |= {name: paths[0] for name, paths in files.items() if len(paths) == 1}  # one path is no list in Snakemake
+    run_door(
+        "report.py", input=files, output={"report": tmp_path / "r.html"}, settings=SETTINGS, log=tmp_path / "log.txt"
+    )
+    assert Page((tmp_path / "r.html").read_text()).open == []
+
+
+@pytest.mark.parametrize("task", ["single", "multi", "nothing held out"])
+def test_review_door(tmp_path, task):
+    from eightfold import manifest, pixels
+
+    rng = np.random.default_rng(0)
+    classes = ["id", "label", EVIL]
+    ids = [f"00{number}" for number in range(12)] + ["nan"]
+    labels = [classes[number % 3] if task != "multi" or number % 2 else "id|label" for number in range(12)] + [""]
+    table = pd.DataFrame({"id": ids, "path": ids, "split": ["train"] * 12 + ["test"], "labels": labels})
+    table = table.assign(width=8, height=8, mode="RGB", bytes=1, sha256="x", status="ok")
+    info = {"task": "multi" if task == "multi" else "single", "classes": classes, "separator": "|", "root": "."}
+    info["counts"] = {"train": 12, "valid": 0, "test": 1, "rejected": 0}
+    info["digest"] = manifest.identity(table, info)
+    write_table(tmp_path / "manifest.csv", table)
+    write_json(tmp_path / "manifest.json", info)
+    pixels.pack(tmp_path / "px", list(rng.integers(0, 255, (13, 8, 8, 3), dtype=np.uint8)))
+    write_json(tmp_path / "px" / "pixels.json", {})
+    held_out = slice(0, 0) if task == "nothing held out" else slice(2, 12)
+    chances = pd.DataFrame(np.eye(3)[np.arange(12) % 3] * 0.8 + 0.1, columns=classes)
+    valid = pd.concat([table[["id"]][:12], table["labels"][:12].rename("label"), chances], axis=1)[held_out]
+    write_table(tmp_path / "valid.csv", valid.iloc[::-1])
+    names = [*report.SHEETS, "confusion"]
+    told = run_door(
+        "review.py",
+        input={
+            "valid": tmp_path / "valid.csv",
+            "manifest": tmp_path / "manifest.csv",
+            "manifest_identity": tmp_path / "manifest.json",
+            "pixels": tmp_path / "px" / "pixels.json",
+        },
+        output={name: tmp_path / f"{name}.svg" for name in names} | {"tables": tmp_path / "tables.json"},
+        settings={"seed": 0, "per_sheet": 8},
+        log=tmp_path / "log.txt",
+    )
+    found = json.loads((tmp_path / "tables.json").read_text())
+    wrong = {"single": 0, "multi": 5, "nothing held out": 0}[task]
+    assert found["wrong"] == wrong and f"{len(valid)} validation images, {wrong} predicted wrongly" in told
+    random_wrong = (tmp_path / "random_wrong.svg").read_text()
+    expected = {"single": "None: all of the 10 validation images are right.", "multi": "actual id, label"}
+    assert expected.get(task, "There are no validation images.") in random_wrong
+    assert random_wrong.count("<image") == wrong
+    assert (tmp_path / "most_correct.svg").read_text().count("<image") == {"single": 8, "multi": 5}.get(task, 0)

@@ -1,0 +1,183 @@
+"""eightfold.review against scikit-learn and brute force."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+
+from eightfold import review
+from eightfold.verdicts import verdict
+
+
+def single(n=200, classes=5, seed=0):
+    """Probabilities and class numbers, with many exact ties among both."""
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, classes, n)
+    scores = rng.integers(1, 8, (n, classes)).astype(float)
+    scores[np.arange(n), targets] += rng.integers(0, 8, n)
+    return scores / scores.sum(1, keepdims=True), targets
+
+
+def several(n=150, classes=4, seed=1):
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((n, classes)) < 0.3).astype(np.int64)
+    return np.clip(np.round(0.3 + 0.4 * targets + rng.normal(0, 0.2, (n, classes)), 2), 0, 1), targets
+
+
+def test_confusion_is_scikit_learns():
+    p, y = single()
+    assert (review.confusion(p, y) == sk.confusion_matrix(y, p.argmax(1), labels=range(5))).all()
+
+
+def test_confusion_of_several_labels_counts_by_hand():
+    p, y = several()
+    expected = np.zeros((4, 4), int)
+    for chances, truth in zip(p, y, strict=True):
+        for i in range(4):
+            for j in range(4):
+                found = chances[i] > 0.5 and truth[i]
+                mixed = truth[i] and chances[i] <= 0.5 and chances[j] > 0.5 and not truth[j]
+                expected[i, j] += bool(found if i == j else mixed)
+    assert (review.confusion(p, y) == expected).all()
+
+
+def test_confused_pairs_are_the_largest_and_ties_keep_the_class_order():
+    matrix = np.array([[5, 2, 0], [2, 9, 4], [0, 0, 3]])
+    pairs = review.most_confused_pairs(matrix, ["a", "b", "c"])
+    assert [(p["actual"], p["predicted"], p["count"]) for p in pairs] == [("b", "c", 4), ("a", "b", 2), ("b", "a", 2)]
+    assert pairs[0]["share"] == pytest.approx(4 / 15)
+    assert review.most_confused_pairs(np.diag([3, 4]), ["a", "b"]) == []
+
+
+@pytest.mark.parametrize("data", [single, several])
+def test_per_class_is_scikit_learns(data):
+    p, y = data()
+    guess = review.predicted(p, y)
+    precision, recall, _, count = sk.precision_recall_fscore_support(y, guess, average=None, zero_division=np.nan)
+    table = review.per_class(p, y, [f"c{i}" for i in range(p.shape[1])])
+    np.testing.assert_allclose(table["precision"], precision)
+    np.testing.assert_allclose(table["recall"], recall)
+    assert list(table["count"]) == list(count)
+    for number, accuracy in enumerate(table["accuracy"]):
+        one = (y == number, guess == number) if y.ndim == 1 else (y[:, number], guess[:, number])
+        assert accuracy == pytest.approx(sk.accuracy_score(*one))
+
+
+def test_a_class_that_is_absent_or_never_predicted_has_no_share():
+    p, y = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0]]), np.array([0, 1])
+    rows = review.tables(p, y, ["a", "b", "c"], "single")["per_class"]
+    assert rows[1]["precision"] is None and rows[1]["recall"] == 0
+    assert rows[2]["precision"] is None and rows[2]["recall"] is None
+
+
+def turns(rows, score, group, number):
+    """Brute force of the choice by class: every class's best, then every class's second ..."""
+    queues = {g: sorted((r for r in rows if group[r] == g), key=lambda r: (-score[r], r)) for g in set(group[rows])}
+    picked, turn = [], 0
+    while len(picked) < number and any(len(queue) > turn for queue in queues.values()):
+        found = sorted((q[turn] for q in queues.values() if len(q) > turn), key=lambda r: (-score[r], r))
+        picked += [(group[r], turn, r) for r in found][: number - len(picked)]
+        turn += 1
+    return [row for _, _, row in sorted(picked)]
+
+
+@pytest.mark.parametrize("number", [1, 8, 40, 1000])
+@pytest.mark.parametrize("data", [single, several])
+def test_most_correct_and_incorrect_take_the_classes_in_turn(data, number):
+    p, y = data()
+    good = review.right(p, y)
+    group = y if y.ndim == 1 else np.zeros(len(y), int)
+    truth = [
+        chances[t] if y.ndim == 1 else np.mean([c if has else 1 - c for c, has in zip(chances, t, strict=True)])
+        for chances, t in zip(p, y, strict=True)
+    ]
+    np.testing.assert_allclose(review.truth_probability(p, y), truth)
+    truth = review.truth_probability(p, y)
+    expected = turns(np.flatnonzero(good), truth, group, number)
+    assert review.most_correct(p, y, number).tolist() == expected
+    expected = turns(np.flatnonzero(~good), -truth, group, number)
+    assert review.most_incorrect(p, y, number).tolist() == expected
+
+
+def test_most_uncertain_is_near_one_over_classes_or_near_a_half():
+    p, y = single()
+    expected = sorted(range(len(p)), key=lambda row: (max(p[row]), row))[:8]
+    assert review.most_uncertain(p, y, 8).tolist() == expected
+    p, y = np.array([[0.9, 0.1], [0.5, 0.45], [0.5, 0.55], [0.1, 0.5]]), np.zeros((4, 2), int)
+    assert review.most_uncertain(p, y, 3)[2] == 3 and set(review.most_uncertain(p, y, 2)) == {1, 2}
+
+
+def test_random_rows_are_few_distinct_and_the_same_again():
+    rows = np.arange(100, 160)
+    picked = review.random_rows(rows, 8, seed=3)
+    assert (
+        picked.tolist() == review.random_rows(rows, 8, seed=3).tolist() != review.random_rows(rows, 8, seed=4).tolist()
+    )
+    assert len(set(picked)) == 8 and set(picked) <= set(rows)
+    assert review.random_rows(rows[:3], 8, seed=0).tolist() == [100, 101, 102]
+    assert review.random_rows(rows[:0], 8, seed=0).tolist() == []
+
+
+@pytest.mark.parametrize("data", [single, several])
+def test_calibration_by_hand(data):
+    p, y = data()
+    if y.ndim == 1:
+        pairs = [(max(c), int(np.argmax(c)) == t) for c, t in zip(p, y, strict=True)]
+    else:
+        pairs = [(max(c, 1 - c), (c > 0.5) == bool(t)) for c, t in zip(p.ravel(), y.ravel(), strict=True)]
+    table, error = review.calibration_bins(p, y)
+    assert sum(row["count"] for row in table) == len(pairs) and len(table) == 10
+    total = 0
+    for number, row in enumerate(table):
+        inside = [(c, hit) for c, hit in pairs if min(int(c * 10), 9) == number]
+        assert row["count"] == len(inside)
+        if inside:
+            confidence, accuracy = np.mean(inside, axis=0)
+            assert row["confidence"] == pytest.approx(confidence) and row["accuracy"] == pytest.approx(accuracy)
+            total += abs(confidence - accuracy) * len(inside) / len(pairs)
+    assert error == pytest.approx(total)
+
+
+def test_log_loss_is_scikit_learns_and_has_a_standard_error():
+    p, y = single()
+    found = review.tables(p, y, list("abcde"), "single")
+    assert found["log_loss"] == pytest.approx(sk.log_loss(y, p, labels=range(5)))
+    each = [-np.log(chances[t]) for chances, t in zip(p, y, strict=True)]
+    assert found["log_loss_se"] == pytest.approx(np.std(each, ddof=1) / np.sqrt(len(each)))
+
+
+def test_nothing_to_validate_is_no_error():
+    for y in (np.zeros(0, int), np.zeros((0, 3), int)):
+        p = np.zeros((0, 3))
+        found = review.tables(p, y, ["a", "b", "c"], "single")
+        assert found["images"] == 0 and found["ece"] is None and found["confused"] == []
+        for choose in (review.most_correct, review.most_incorrect, review.most_uncertain):
+            assert choose(p, y, 8).tolist() == []
+
+
+def history(train, valid):
+    return pd.DataFrame({"epoch": range(len(train)), "train_loss": train, "valid_loss": valid})
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "kind"),
+    [
+        ([0.9, 0.6], [0.5, 0.3], "under-fitting"),
+        ([0.5, 0.05], [0.3, 0.25], "over-fitting"),
+        ([0.5, 0.3, 0.2], [0.3, 0.2, 0.26], "over-fitting"),  # it has been better
+        ([0.5, 0.28], [0.3, 0.25], "balanced"),  # dropout and augmentation make this gap
+        ([0.03], [0.015], "balanced"),  # twice as much, of next to nothing
+        ([0.3], [None], "unknown"),
+        ([0.3], [""], "unknown"),
+        ([float("nan")], [0.3], "unknown"),
+        ([0.3, 0.3], [0.3, float("inf")], "unknown"),
+        ([], [], "unknown"),
+    ],
+)
+def test_verdict(train, valid, kind):
+    found = verdict(history(train, valid), {"accuracy": 0.9})
+    assert found["kind"] == kind and found["text"].endswith(".")
+
+
+def test_verdict_of_a_history_without_validation_column():
+    assert verdict(pd.DataFrame({"epoch": [0], "train_loss": [0.4]}))["kind"] == "unknown"
