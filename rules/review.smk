@@ -157,3 +157,18 @@ rule report:
         "report: one page that holds all of it"
     script:
         "../scripts/report.py"
+
+
+rule clean_cache:
+    log:
+        "<run>/logs/clean_cache.log",
+    localrule: True
+    conda:
+        "../envs/eightfold.yaml"
+    params:
+        settings={"cache": CACHE},
+        code=code("clean_cache.py"),
+    message:
+        "clean_cache: remove what runs share; a later change then computes it again"
+    script:
+        "../scripts/clean_cache.py"
