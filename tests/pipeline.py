@@ -18,6 +18,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 PARTS = ["Snakefile", "rules", "scripts", "schemas", "profiles", "envs"]
 CLASSES = ["bars", "rings"]
+TIMEOUT = 900  # seconds; a run takes one minute on two idle cores
 # One thread a job: jobs run side by side, and the bytes do not depend on how many cores there are.
 FAT = ["manifest", "pixels", "activations", "activations_tuned", "find_lr", "train", "predict"]
 
@@ -130,7 +131,10 @@ class Checkout:
     def run(self, *words: str, ok: bool = True, **options) -> str:
         """Run Snakemake to its end; all that it printed. Fails unless it ended well (or, ``ok=False``, badly)."""
         process = self.start(*words, **options)
-        output = process.communicate(timeout=300)[0]
+        try:
+            output = process.communicate(timeout=TIMEOUT)[0]
+        finally:
+            process.kill()
         assert (process.returncode == 0) == ok, output
         return output
 
