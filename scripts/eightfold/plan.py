@@ -211,7 +211,12 @@ class Plan:
         return {"stage": settings, "arch": model["arch"], **shared}
 
     def lr_find_settings(self, stage: str) -> dict:
-        return _sorted({**self._training_settings(stage), "lr_find": self.config["lr_find"]})
+        settings = self._training_settings(stage)
+        if not settings["stage"]["augment"]:
+            # The sweep of an augmented stage goes through its views; a plain one does not know how long the stage is.
+            length = ("cycles", "cycle_len", "cycle_mult", "first_view")
+            settings["stage"] = {key: value for key, value in settings["stage"].items() if key not in length}
+        return _sorted({**settings, "lr_find": self.config["lr_find"]})
 
     def train_settings(self, stage: str) -> dict:
         value, origin = self.lr(stage)

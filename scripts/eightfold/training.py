@@ -204,6 +204,7 @@ def train(
             )
             if i == per_epoch - 1:
                 _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, time.monotonic() - began)
+                _refuse_divergence(net, records.epochs[-1], stage["name"], lrs[-1])
                 if epoch + 1 == ends[cycle]:
                     snapshot(cycle + 1)
                 _save(resume, net, stepper, records, step + 1, identity)
@@ -212,6 +213,22 @@ def train(
                 log.info("asked to end: saved %s after step %d; run again to go on from there", resume, step)
                 raise SystemExit(143)
     return records
+
+
+def _refuse_divergence(net: nn.Module, told: dict, stage: str, lr: float) -> None:
+    """Raise UserError when an epoch leaves a network that is of no use, though each mini-batch's loss was a number.
+
+    The last update shows in no loss of training, and BatchNorm hides weights that have exploded until eval mode.
+    """
+    lost = [name for name, value in net.state_dict().items() if not value.isfinite().all()]
+    loss = told["valid_loss"]
+    if not lost and (loss is None or math.isfinite(loss)):
+        return
+    what = f"the validation loss is {loss}" if not lost else f"{lost[0]} holds numbers that are not finite"
+    raise UserError(
+        f"stage {stage}: {what} after epoch {told['epoch']}, learning rate {lr:.3g}: the training has diverged. "
+        "Nothing was written; lower this stage's lr"
+    )
 
 
 def _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, seconds) -> None:
