@@ -73,6 +73,32 @@ rule folds:
         "../scripts/folds.py"
 
 
+rule check_job:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        folds="<run>/folds.csv",
+    output:
+        checked="<run>/job.json",
+    log:
+        "<run>/logs/check_job.log",
+    benchmark:
+        "<run>/benchmarks/check_job.jsonl"
+    priority: 100
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=minutes(10),
+    params:
+        settings=plan.job_settings(),
+        code=code("check_job.py"),
+    message:
+        "check: does the metric fit the data, is every class learned"
+    script:
+        "../scripts/check_job.py"
+
+
 rule explore_data:
     input:
         manifest=ancient("<data>/manifest.csv"),

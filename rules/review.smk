@@ -120,11 +120,11 @@ rule report:
         explore=rules.explore_data.output,
         stages=stage_files("stage.json"),
         histories=stage_files("history.csv"),
-        lr_finds=stage_files("lr_find.json", auto_stages()) if auto_stages() else [],
+        lr_finds=finder_files("lr_find.json"),
         plots=[
             *stage_files("loss.svg"),
             *stage_files("lr.svg"),
-            *(stage_files("lr_find.svg", auto_stages()) if auto_stages() else []),
+            *finder_files("lr_find.svg"),
         ],
         review=[
             f"{plan.run}/review/{name}.svg"
