@@ -335,6 +335,13 @@ def _recipe(config: dict) -> Iterator[Problem]:
         if stage_epochs(stage) > MOST_EPOCHS:
             numbers = ", ".join(f"{key} {stage[key]}" for key in ("cycles", "cycle_len", "cycle_mult"))
             yield f"{here}.cycles", f"makes more than {MOST_EPOCHS} epochs ({numbers}); allowed: up to {MOST_EPOCHS}"
+        for key in ("mixup", "cutmix"):
+            if stage[key] and stage["train"] == "head":
+                yield f"{here}.{key}", f"is {stage[key]}, but a head stage learns on activations; allowed: 0"
+        if stage["schedule"] == "one_cycle" and stage["cycles"] > 1:
+            yield f"{here}.schedule", "is 'one_cycle'; allowed with cycles 1 (cycle_len gives its epochs)"
+        if stage["averaging"] == "swa" and stage["cycles"] == 1:
+            yield f"{here}.averaging", "is 'swa', the mean over the cycles' ends; allowed with 2 cycles or more"
         names.append(stage["name"])
 
 

@@ -230,7 +230,10 @@ class Plan:
         return {"stage": settings, "arch": model["arch"], **shared}
 
     def lr_find_settings(self, stage: str) -> dict:
-        return _sorted({**self._training_settings(stage), "lr_find": self.config["lr_find"]})
+        settings = self._training_settings(stage)
+        unread = ("schedule", "mixup", "cutmix", "sampler", "averaging", "ema_decay")
+        settings["stage"] = {key: value for key, value in settings["stage"].items() if key not in unread}
+        return _sorted({**settings, "lr_find": self.config["lr_find"]})
 
     def train_settings(self, stage: str) -> dict:
         value, origin = self.lr(stage)
@@ -265,7 +268,9 @@ class Plan:
         return _sorted(settings)
 
     def job_settings(self) -> dict:
-        return _sorted({"metric": self.config["metric"], "folds": self.held_out})
+        return _sorted(
+            {"metric": self.config["metric"], "folds": self.held_out, "method": self.config["split"]["method"]}
+        )
 
     @property
     def other_runs(self) -> list[str]:
