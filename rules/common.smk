@@ -213,6 +213,7 @@ def benchmarks():
         f"{plan.data_folder}/manifest",
         f"{run}/folds",
         f"{run}/check_job",
+        f"{run}/duplicates",
         f"{run}/explore",
         *(f"{plan.pixels_folder(size)}/pixels" for size in sorted(sizes)),
         f"{plan.weights_folder}/weights",

@@ -150,3 +150,30 @@ rule pixels:
         "pixels: decode and resize every image once"
     script:
         "../scripts/pixels.py"
+
+
+rule duplicates:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        pixels=f"{plan.pixels_folder(plan.least_size)}/pixels.json",
+        packed=ancient(f"{plan.pixels_folder(plan.least_size)}/pixels.u8"),
+    output:
+        pairs=report("<run>/duplicates.csv", category="Data"),
+        told="<run>/duplicates.json",
+    log:
+        "<run>/logs/duplicates.log",
+    benchmark:
+        "<run>/benchmarks/duplicates.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(3000),
+        runtime=minutes(60),
+    params:
+        settings={"distance": 4},
+        code=code("duplicates.py"),
+    message:
+        "duplicates: pictures that are there twice, leaks, labels that contradict"
+    script:
+        "../scripts/duplicates.py"

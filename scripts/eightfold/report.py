@@ -21,7 +21,7 @@ from eightfold.verdicts import verdict
 # The named lists of files that `gather` takes; each may be empty or absent.
 INPUTS = (
     *("metrics", "manifest_identity", "folds", "explore", "stages", "histories", "lr_finds", "plots"),
-    *("review", "tables", "timings", "rejected"),
+    *("review", "tables", "timings", "rejected", "duplicates"),
 )
 SHEETS = {
     "most_correct": ("Most correct", "Predicted rightly, with the highest probability."),
@@ -29,6 +29,10 @@ SHEETS = {
     "most_uncertain": ("Most uncertain", "The network could not decide: the flattest probabilities."),
     "random_right": ("Random right", "An honest sample of what goes right."),
     "random_wrong": ("Random wrong", "An honest sample of what goes wrong: look here for bad labels."),
+    "label_noise": (
+        "Doubted labels",
+        "Labels that the network is surest are wrong; all of them are in review/label_noise.csv.",
+    ),
 }
 EXPLORE = {
     "classes": ("Images per class", "Bar chart of the number of images per class."),
@@ -214,6 +218,7 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
         "classes": data.get("classes") or [],
         "rejected": rejected[:FEW_REJECTED],
         "rejected_count": len(rejected),
+        "duplicates": json_of("duplicates"),
         "explore": figures(files["explore"], EXPLORE),
         "confusion": figures(files["review"], {"confusion": ("Confusion matrix", "Actual class by predicted class.")}),
         "sheets": figures(files["review"], SHEETS),
