@@ -69,6 +69,8 @@ rule review:
         most_uncertain=report("<run>/review/most_uncertain.svg", category="Review", caption="captions/sheet.rst"),
         random_right=report("<run>/review/random_right.svg", category="Review", caption="captions/sheet.rst"),
         random_wrong=report("<run>/review/random_wrong.svg", category="Review", caption="captions/sheet.rst"),
+        noise=report("<run>/review/label_noise.svg", category="Review", caption="captions/label_noise.rst"),
+        noise_table="<run>/review/label_noise.csv",
         tables="<run>/review/tables.json",
     log:
         "<run>/logs/review.log",
@@ -117,14 +119,15 @@ rule report:
         manifest_identity="<data>/manifest.json",
         rejected="<data>/rejected.csv",
         folds="<run>/folds.json",
+        duplicates="<run>/duplicates.json",
         explore=rules.explore_data.output,
         stages=stage_files("stage.json"),
         histories=stage_files("history.csv"),
-        lr_finds=stage_files("lr_find.json", auto_stages()) if auto_stages() else [],
+        lr_finds=finder_files("lr_find.json"),
         plots=[
             *stage_files("loss.svg"),
             *stage_files("lr.svg"),
-            *(stage_files("lr_find.svg", auto_stages()) if auto_stages() else []),
+            *finder_files("lr_find.svg"),
         ],
         review=[
             f"{plan.run}/review/{name}.svg"
@@ -135,6 +138,7 @@ rule report:
                 "most_uncertain",
                 "random_right",
                 "random_wrong",
+                "label_noise",
             )
         ],
         tables="<run>/review/tables.json",

@@ -84,21 +84,44 @@ class Plan:
     # ---- folds
 
     @property
-    def folds(self) -> list[str]:
-        """The folds in use, as they stand in paths: "0", "1", ... or "all"."""
+    def held_out(self) -> list[str]:
+        """The folds that hold pictures out, as they stand in paths: "0", "1", ...; none where all are trained on."""
         use = self.config["split"]["use"]
-        return ["all"] if use == "all" else [str(fold) for fold in use]
+        return [] if use == "all" else [str(fold) for fold in use]
+
+    @property
+    def folds(self) -> list[str]:
+        """What is trained, as it stands in paths: the folds in use, and "all" of the pictures where that is submitted."""
+        return self.held_out + (["all"] if not self.held_out or self.config["split"]["submit"] != "folds" else [])
+
+    @property
+    def submitted(self) -> list[str]:
+        """Those of `folds` whose networks answer for the pictures to predict."""
+        submit = self.config["split"]["submit"] if self.held_out else "all"
+        return {"folds": self.held_out, "all": ["all"], "both": self.folds}[submit]
+
+    def finder_fold(self, fold: str) -> str:
+        """The fold whose learning-rate finder a fold takes its rates from: "all" takes what the first fold found."""
+        return self.held_out[0] if fold == "all" and self.held_out else fold
+
+    @property
+    def finder_folds(self) -> list[str]:
+        return self.held_out or ["all"]
 
     @property
     def folds_settings(self) -> dict:
         # Which folds are used does not change what they are.
-        split = {key: value for key, value in self.config["split"].items() if key != "use"}
+        split = {key: value for key, value in self.config["split"].items() if key not in ("use", "submit")}
         return _sorted({"split": split, "seed": self.config["seed"]})
 
     # ---- pixels
 
     def pixels_folder(self, size: int) -> str:
         return f"{CACHE}/pixels-{_key(self.config['data'], short_side_for(size))}"
+
+    @property
+    def least_size(self) -> int:
+        return min(stage["size"] for stage in self.stages.values())
 
     @cached_property
     def short_sides(self) -> dict[str, int]:
@@ -199,7 +222,7 @@ class Plan:
     def lr_find(self, stage: str, fold: str) -> str | list:
         """The finder's result that a stage reads; an empty list, Snakemake's "no file", where it reads none."""
         value, origin = self.lr(stage)
-        return f"{self.run}/fold{fold}/{origin}/lr_find.json" if value is None else []
+        return f"{self.run}/fold{self.finder_fold(fold)}/{origin}/lr_find.json" if value is None else []
 
     def _training_settings(self, stage: str) -> dict:
         settings = {key: value for key, value in self.stages[stage].items() if key not in ("lr", "snapshots")}
@@ -212,10 +235,11 @@ class Plan:
 
     def lr_find_settings(self, stage: str) -> dict:
         settings = self._training_settings(stage)
+        unread = ["schedule", "mixup", "cutmix", "sampler", "averaging", "ema_decay"]
         if not settings["stage"]["augment"]:
             # The sweep of an augmented stage goes through its views; a plain one does not know how long the stage is.
-            length = ("cycles", "cycle_len", "cycle_mult", "first_view")
-            settings["stage"] = {key: value for key, value in settings["stage"].items() if key not in length}
+            unread += ["cycles", "cycle_len", "cycle_mult", "first_view"]
+        settings["stage"] = {key: value for key, value in settings["stage"].items() if key not in unread}
         return _sorted({**settings, "lr_find": self.config["lr_find"]})
 
     def train_settings(self, stage: str) -> dict:
@@ -232,7 +256,11 @@ class Plan:
     @property
     def splits(self) -> list[str]:
         """What there is to predict: held-out rows unless all data train, test rows where there are any."""
-        return ([] if self.folds == ["all"] else ["valid"]) + (["test"] if self.has_test else [])
+        return (["valid"] if self.held_out else []) + (["test"] if self.has_test else [])
+
+    def predicted(self, split: str) -> list[str]:
+        """The folds that predict a split: those that hold pictures out, or those that are submitted."""
+        return (self.held_out if split == "valid" else self.submitted) if split in self.splits else []
 
     def predict_settings(self) -> dict:
         settings = {
@@ -246,8 +274,29 @@ class Plan:
         }
         return _sorted(settings)
 
+    def job_settings(self) -> dict:
+        return _sorted(
+            {"metric": self.config["metric"], "folds": self.held_out, "method": self.config["split"]["method"]}
+        )
+
+    @property
+    def other_runs(self) -> list[str]:
+        """The folders of the runs that are averaged with this one."""
+        return [f"results/{run}" for run in self.config["ensemble"]["runs"]]
+
     def evaluate_settings(self) -> dict:
-        return _sorted({"average": self.config["tta"]["average"], "weights": self.config["tta"]["weights"]})
+        ensemble = {key: self.config["ensemble"][key] for key in ("average", "weights")}
+        settings = {key: self.config[key] for key in ("metric", "tuning", "seed")}
+        return _sorted(
+            {
+                **settings,
+                "average": self.config["tta"]["average"],
+                "weights": self.config["tta"]["weights"],
+                "ensemble": ensemble,
+                "runs": self.other_runs,
+                "positive": self.config["submission"]["positive"],
+            }
+        )
 
     def submission_settings(self) -> dict:
         return _sorted({"submission": self.config["submission"]})

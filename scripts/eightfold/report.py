@@ -21,7 +21,7 @@ from eightfold.verdicts import verdict
 # The named lists of files that `gather` takes; each may be empty or absent.
 INPUTS = (
     *("metrics", "manifest_identity", "folds", "explore", "stages", "histories", "lr_finds", "plots"),
-    *("review", "tables", "timings", "rejected"),
+    *("review", "tables", "timings", "rejected", "duplicates"),
 )
 SHEETS = {
     "most_correct": ("Most correct", "Predicted rightly, with the highest probability."),
@@ -29,6 +29,10 @@ SHEETS = {
     "most_uncertain": ("Most uncertain", "The network could not decide: the flattest probabilities."),
     "random_right": ("Random right", "An honest sample of what goes right."),
     "random_wrong": ("Random wrong", "An honest sample of what goes wrong: look here for bad labels."),
+    "label_noise": (
+        "Doubted labels",
+        "Labels that the network is surest are wrong; all of them are in review/label_noise.csv.",
+    ),
 }
 EXPLORE = {
     "classes": ("Images per class", "Bar chart of the number of images per class."),
@@ -153,6 +157,43 @@ def headline(metrics: dict, tables: dict) -> list[dict]:
     return tiles
 
 
+def ensemble(metrics: dict) -> dict:
+    """The table of what each member adds: rows of name, weight, own figure, and how much better the ensemble is for it.
+
+    {} where there is none. ``gain`` is positive where the member helps, whichever way the metric runs.
+    """
+    told, name = metrics.get("ensemble") or {}, metrics.get("metric", "log_loss")
+    if not told.get("members") or not told.get("all"):
+        return {}
+    columns = list(dict.fromkeys([name, "log_loss"]))
+    rows = []
+    for member in told["members"]:
+        without, gains = member.get("without"), {}
+        for column in columns:
+            sign = 1 if _rises(column) else -1
+            gains[column] = sign * (told["all"][column] - without[column]) if without else None
+        rows.append({"name": member["member"], "weight": member["weight"], "alone": member["alone"], "gain": gains})
+    better = max if _rises(name) else min
+    best = better(rows, key=lambda row: row["alone"][name])
+    return {"columns": columns, "rows": rows, "all": told["all"], "best": best, "kind": told.get("weights", "equal")}
+
+
+def _rises(metric: str) -> bool:
+    return metric != "log_loss" and not metric.endswith("_error")
+
+
+def tuning(metrics: dict) -> list[dict]:
+    """What was fitted on out-of-fold predictions, its values as text."""
+
+    def text(value: object) -> str:
+        if isinstance(value, list):
+            shown = ", ".join(f"{number:.3g}" for number in value[:8])
+            return shown + (f", … ({len(value)})" if len(value) > 8 else "")
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    return [{**step, "value": text(step["value"])} for step in metrics.get("tuning") or []]
+
+
 def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
     """Everything the page shows: of lists of paths by the names in INPUTS, and settings {run, config, versions}."""
     files = {name: [str(path) for path in files.get(name, [])] for name in INPUTS}
@@ -177,10 +218,13 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
         "classes": data.get("classes") or [],
         "rejected": rejected[:FEW_REJECTED],
         "rejected_count": len(rejected),
+        "duplicates": json_of("duplicates"),
         "explore": figures(files["explore"], EXPLORE),
         "confusion": figures(files["review"], {"confusion": ("Confusion matrix", "Actual class by predicted class.")}),
         "sheets": figures(files["review"], SHEETS),
         "tables": tables,
+        "ensemble": ensemble(metrics),
+        "tuning": tuning(metrics),
         "timings": timings(next(iter(files["timings"]), None)),
         "config": yaml.safe_dump(settings.get("config") or {}, sort_keys=False, allow_unicode=True, width=100),
         "arch": ((settings.get("config") or {}).get("model") or {}).get("arch"),
