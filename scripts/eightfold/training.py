@@ -15,6 +15,7 @@ from eightfold import metrics, nets, regularise, schedules, tensors
 from eightfold.averaging import Average, refresh_batchnorm
 from eightfold.devices import Device
 from eightfold.files import UserError
+from eightfold.optimizers import SGD
 from eightfold.randomness import generator, seed_for
 from eightfold.regularise import loss_of
 from eightfold.runtime import log, progress, stops_at_a_step, terminated
@@ -76,7 +77,7 @@ class Stepper:
         if stage.get("optimizer", "sgd") == "adamw":
             self.optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=decay)
         else:
-            self.optimizer = torch.optim.SGD(parameters, lr=0.0, momentum=MOMENTUM, weight_decay=decay)
+            self.optimizer = SGD(parameters, MOMENTUM, decay)
         self.micro_batch: int | None = None  # images; None: the whole batch
 
     def __call__(self, inputs: torch.Tensor, targets: torch.Tensor, lrs: Sequence[float], seed: int) -> float:
