@@ -26,7 +26,7 @@ def start(folder: Path, config: Path, *words: str, env=None) -> subprocess.Popen
         )
 
 
-def until(ready, process: subprocess.Popen, log: Path, seconds: float = 400):
+def until(ready, process: subprocess.Popen, log: Path, seconds: float = 600):
     """Wait for something to be true while a process lives; its value."""
     end = time.monotonic() + seconds
     while not (found := ready()):
@@ -42,7 +42,7 @@ def story(tmp_path_factory):
         pytest.skip(reason)
     room = tmp_path_factory.mktemp("slurm")
     tiny.write_pictures(room / "pictures")
-    config = tiny.write_config(room / "tiny.yaml", room / "pictures", epochs=40)
+    config = tiny.write_config(room / "tiny.yaml", room / "pictures", epochs=30)
     beside, on_it = tiny.workplace(room / "beside"), tiny.workplace(room / "on_it")
     log = on_it.with_suffix(".log")
     processes = [start(beside, config, "--cores", "1")]
@@ -50,10 +50,10 @@ def story(tmp_path_factory):
         with slurm.cluster() as made:
             run = start(on_it, config, "--workflow-profile", "profiles/slurm", *QUICK, env=made.env)
             processes.append(run)
+            # The first stage is over, and the second has written an epoch.
+            until((on_it / "results/tiny/fold0/head/stage.json").exists, run, log)
             until(lambda: list(on_it.glob("results/tiny/.resume/*.safetensors")), run, log)
-            training = max(
-                (job for job in made.jobs() if job["JobState"] == "RUNNING"), key=lambda job: int(job["JobId"])
-            )
+            training = next(job for job in made.jobs() if job["JobState"] == "RUNNING")
             killed = training["NodeList"]
             made.kill_node(killed)
 
@@ -66,7 +66,7 @@ def story(tmp_path_factory):
             made.stop_controller()
             time.sleep(3)
             made.start_controller()
-            run.wait(400)
+            run.wait(600)
             jobs = made.jobs()
         assert run.wait() == 0, log.read_text()[-4000:]
         assert processes[0].wait(300) == 0, beside.with_suffix(".log").read_text()[-4000:]

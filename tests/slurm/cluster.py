@@ -23,7 +23,16 @@ from pathlib import Path
 PACKAGES = ["slurmctld", "slurmd", "slurm-client", "munge"]
 SERVERS = ["munged", "slurmctld", "slurmd"]
 CLIENTS = ["sbatch", "squeue", "srun", "scancel", "scontrol", "sinfo"]
-STAND_INS = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/console"]
+STAND_INS = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+    "/dev/ptmx",
+    "/dev/console",
+]
 
 CONFIG = """\
 ClusterName=eightfold-test
@@ -174,7 +183,9 @@ class Cluster:
         until = time.monotonic() + seconds
         while not ready():
             if time.monotonic() > until:
-                logs = [f"{path.name}:\n{path.read_text(errors='replace')[-1500:]}" for path in self.folder.glob("*.log")]
+                logs = [
+                    f"{path.name}:\n{path.read_text(errors='replace')[-1500:]}" for path in self.folder.glob("*.log")
+                ]
                 raise Unavailable(f"{what} of the test cluster did not come up in {seconds} s\n" + "\n".join(logs))
             time.sleep(0.2)
 
@@ -221,7 +232,7 @@ class Cluster:
     # ---- what it says
 
     def call(self, *command: str) -> str:
-        return subprocess.run(command, env=self.env, check=True, capture_output=True, text=True, timeout=30).stdout
+        return subprocess.run(command, env=self.env, check=True, capture_output=True, text=True, timeout=120).stdout
 
     def states(self) -> dict[str, str]:
         """State of every node: idle, mixed, allocated, down, ..."""
