@@ -70,9 +70,9 @@ def test_images_needed(wildcards):
     )
 
 
-def parts_of(path, suffix):
+def parts_of(path, name):
     """A file of each part that a result is joined from (shards.py); none where one job makes the whole."""
-    return lambda wildcards: plan.parts(path.format_map({**vars(wildcards)}), suffix)
+    return lambda wildcards: plan.parts(path.format_map(vars(wildcards)), name)
 
 
 def pixels_of(wildcards):

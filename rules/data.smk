@@ -8,6 +8,7 @@ rule demo:
         "<cache>/logs/demo.log",
     benchmark:
         "<cache>/benchmarks/demo.jsonl"
+    localrule: True
     conda:
         "../envs/eightfold.yaml"
     resources:
@@ -129,7 +130,7 @@ rule pixels:
     input:
         manifest=ancient("<data>/manifest.csv"),
         manifest_identity="<data>/manifest.json",
-        parts=parts_of(f"{CACHE}/pixels-{{key}}/pixels", "/pixels.json"),
+        parts=parts_of(f"{CACHE}/pixels-{{key}}/pixels", "{part}/pixels.json"),
     output:
         pixels="<cache>/pixels-{key}/pixels.u8",
         index="<cache>/pixels-{key}/index.npy",

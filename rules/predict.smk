@@ -15,7 +15,7 @@ rule predict:
         snapshots=ancient(final_snapshots),
         pixels=pixels_of,
         packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
-        parts=parts_of(f"{plan.run}/fold{{fold}}/predictions/{{split}}", ".safetensors"),
+        parts=parts_of(f"{plan.run}/fold{{fold}}/predictions/{{split}}", "{part}.safetensors"),
     output:
         logits="<run>/fold{fold}/predictions/{split}.safetensors",
         identity="<run>/fold{fold}/predictions/{split}.json",

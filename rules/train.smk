@@ -2,6 +2,7 @@
 # Small JSON files carry identity from rule to rule (compared by checksum); large files ride along as `ancient`.
 
 
+# Local: nodes of a cluster seldom reach the network that weights come from.
 rule weights:
     output:
         trunk="<weights>/trunk.safetensors",
@@ -10,6 +11,7 @@ rule weights:
         "<weights>/weights.log",
     benchmark:
         "<weights>/weights.jsonl"
+    localrule: True
     conda:
         "../envs/eightfold.yaml"
     resources:
@@ -33,7 +35,7 @@ rule activations:
         weights_identity="<weights>/weights.json",
         trunk=ancient("<weights>/trunk.safetensors"),
         trunk_identity="<weights>/weights.json",
-        parts=parts_of(f"{CACHE}/activations-{{kind}}-{{key}}/views_{{first}}-{{last}}", ".safetensors"),
+        parts=parts_of(f"{CACHE}/activations-{{kind}}-{{key}}/views_{{first}}-{{last}}", "{part}.safetensors"),
     output:
         activations="<cache>/activations-{kind}-{key}/views_{first}-{last}.safetensors",
         identity="<cache>/activations-{kind}-{key}/views_{first}-{last}.json",
@@ -97,7 +99,7 @@ use rule activations as activations_tuned with:
         trunk=ancient("<run>/fold{fold}/{stage}/checkpoint.safetensors"),
         trunk_identity="<run>/fold{fold}/{stage}/stage.json",
         parts=parts_of(
-            f"{plan.run}/fold{{fold}}/{{stage}}/activations/{{size}}px_views_{{first}}-{{last}}", ".safetensors"
+            f"{plan.run}/fold{{fold}}/{{stage}}/activations/{{size}}px_views_{{first}}-{{last}}", "{part}.safetensors"
         ),
     output:
         activations="<run>/fold{fold}/{stage}/activations/{size}px_views_{first}-{last}.safetensors",

@@ -29,8 +29,8 @@ def test_border_batch_is_that_of_the_forward_passes():
 def test_one_shard_makes_no_parts_and_no_settings_know_of_any():
     base = {"data": {"source": "demo"}, "model": {"weights": "none"}}
     one, eight = Plan(resolve(base)), Plan(resolve({**base, "shards": 8}))
-    assert one.parts("a/b", ".x") == [] and Plan(resolve({**base, "shards": "auto"})).shards == 1
-    assert eight.parts("a/b", ".x")[2] == "a/b.parts/3_of_8.x" and len(eight.parts("a/b", ".x")) == 8
+    assert one.parts("a/b", "{part}.x") == [] and Plan(resolve({**base, "shards": "auto"})).shards == 1
+    assert eight.parts("a/b", "{part}.x")[2] == "a/b.parts/3_of_8.x" and len(eight.parts("a/b", "{part}.x")) == 8
     assert one.predict_settings() == eight.predict_settings()
     assert one.pixels_folder(224) == eight.pixels_folder(224)
     assert [shards.parts_for(files) for files in (0, 60_000, 1_000_000, 10**9)] == [1, 1, 20, 1000]

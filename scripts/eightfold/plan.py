@@ -139,9 +139,9 @@ class Plan:
             return self.config["shards"]
         return 1 if self.is_demo else parts_for(sum(1 for _ in files_below(self.root)))
 
-    def parts(self, path: str, suffix: str) -> list[str]:
-        """A file of each part of the work whose result is ``path`` (without suffix); none where it is not divided."""
-        return [f"{path}.parts/{name}{suffix}" for name in names(self.shards)]
+    def parts(self, path: str, name: str) -> list[str]:
+        """A file of each part of the work whose result is ``path`` (without suffix); ``name`` has {part} in it."""
+        return [f"{path}.parts/{name.format(part=part)}" for part in names(self.shards)]
 
     # ---- trunk and activations
 

@@ -98,8 +98,11 @@ def install() -> None:
     if os.getuid() or not shutil.which("apt-get"):
         raise Unavailable(f"{why_not()}; needs root and apt-get for {' '.join(PACKAGES)}")
     quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, "stdout": subprocess.DEVNULL, "check": True}
-    subprocess.run(["apt-get", "update", "-qq"], **quiet)
-    subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES], **quiet)
+    try:
+        subprocess.run(["apt-get", "update", "-qq"], **quiet)
+        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES], **quiet)
+    except subprocess.CalledProcessError as error:
+        raise Unavailable(f"{' '.join(error.cmd)} failed: {why_not()}") from error
 
 
 def _free_ports(count: int) -> list[int]:
