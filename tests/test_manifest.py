@@ -27,6 +27,8 @@ DEFAULTS = {
     "id": "id",
     "label": "label",
     "separator": None,
+    "group": None,
+    "fold": None,
     "suffix": "",
     "train": "train",
     "valid": None,
@@ -518,3 +520,16 @@ def test_listing_is_fast(tmp_path):
     started = time.perf_counter()
     listing_digest(tmp_path)
     assert time.perf_counter() - started < 0.5  # 2,000 files; 20 ms on an idle core
+
+
+def test_group_and_fold_columns_ride_along_as_text(kaggle, tmp_path):
+    rows = [("b1", "bee", "007", "1"), ("a1", "ant", "nan", "0"), ("b2", "bee", "007", "1"), ("a2", "ant", "7", "0")]
+    table(tmp_path / "labels.csv", rows, ("id", "label", "patient", "fold"))
+    data = kaggle | {"group": "patient", "fold": "fold"}
+    manifest.write_manifest(tmp_path / "out", built := manifest.build(data))
+    read, _ = manifest.read_manifest(tmp_path / "out")
+    assert read["group"].tolist() == ["007", "nan", "007", "7", "", ""]
+    assert read["fold_given"].tolist() == ["1", "0", "1", "0", "", ""]
+    assert built.info["digest"] != manifest.build(kaggle).info["digest"]
+    table(tmp_path / "labels.csv", [(*row[:2], "", "0") for row in rows], ("id", "label", "patient", "fold"))
+    refused(data, "line 2", "'patient' (data.group) is empty")

@@ -26,6 +26,8 @@ class Candidate(NamedTuple):
     split: str  # train, valid or test
     label: str = ""  # as written: one cell may name several classes
     problem: str = ""
+    group: str = ""  # what must not be torn apart by the folds; empty: on its own
+    fold: str = ""  # the fold that the user's own column gives
 
 
 def listed(items: Collection[str], most: int = 10) -> str:
@@ -104,13 +106,21 @@ def _table(data: dict, files: Collection[str], tests: set[str]) -> list[Candidat
     folder, pictures = _pictures(data, files, "train", data["train"])
     stems = {_stem(path): path for path in pictures}
     rows, lines = [], []
-    for line, (name, label) in _read_columns(table, {"labels": None, "id": data["id"], "label": data["label"]}):
+    extras = {key: data[key] for key in ("group", "fold") if data[key] is not None}
+    wanted = {"labels": None, "id": data["id"], "label": data["label"]} | extras
+    for line, (name, label, *extra) in _read_columns(table, wanted):
         path = _place(table, line, folder, name, data["suffix"])
         problem = "" if split_labels(label.strip(), data["separator"]) else "no label"
         if path not in files:
             other = stems.get(folder + name)
             problem = "no such file" + (f", but there is {other}: is data.suffix right?" if other else "")
-        rows.append(Candidate(name, path, "train", label.strip(), problem and f"{table.name} line {line}: {problem}"))
+        for key, cell in zip(extras, extra, strict=True):
+            if not cell:
+                raise UserError(
+                    f"{table}: line {line}: column {data[key]!r} (data.{key}) is empty; every row needs one"
+                )
+        problem = problem and f"{table.name} line {line}: {problem}"
+        rows.append(Candidate(name, path, "train", label.strip(), problem, **dict(zip(extras, extra, strict=True))))
         lines.append(f"line {line}")
     _refuse_duplicates(table, zip((row.id for row in rows), lines, strict=True), "keep one row of each id")
     # `a` and `./a` are two ids of one file.

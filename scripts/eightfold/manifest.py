@@ -19,9 +19,10 @@ from eightfold.listing import files_below
 
 log = logging.getLogger("eightfold")
 
-COLUMNS = ["id", "path", "split", "labels", "width", "height", "mode", "bytes", "sha256", "status"]
+COLUMNS = ["id", "path", "split", "labels", "group", "fold_given"]
+COLUMNS += ["width", "height", "mode", "bytes", "sha256", "status"]
 NUMBERS = ["width", "height", "bytes"]
-IDENTITY = ["id", "path", "split", "labels", "sha256", "status"]  # not the root: data that moved are the same data
+IDENTITY = [*COLUMNS[:6], "sha256", "status"]  # not the root: data that moved are the same data
 WINDOW = 4096  # pictures handed to the threads at a time: bounds what waits in memory
 
 
@@ -63,7 +64,10 @@ def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lamb
     classes = _classes(data, rows, labels)
     joint = data["separator"] or ""
     records = [
-        (row.id, row.path, row.split, joint.join(labels[row]), *look[:5], "unreadable" if row.problem else "ok")
+        (
+            *(row.id, row.path, row.split, joint.join(labels[row]), row.group, row.fold),
+            *(*look[:5], "unreadable" if row.problem else "ok"),
+        )
         for row, look in kept
     ]
     table = pd.DataFrame(records, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, np.int64))
