@@ -7,21 +7,23 @@ import numpy as np
 from eightfold import images, manifest, pixels, shards
 from eightfold.files import UserError, digest, read_json, write_json
 from eightfold.runtime import job, progress
+from eightfold.stores import Store
 
 with job(snakemake.log[0], snakemake.threads):
     folder, short_side = Path(snakemake.output.identity).parent, snakemake.params.settings["short_side"]
     rows, info = manifest.read_manifest(Path(snakemake.input.manifest).parent)
-    root = Path(read_json(snakemake.input.manifest_identity)["root"])
+    identity = read_json(snakemake.input.manifest_identity)
+    store = Store(identity["root"], identity["reading"])
 
     def read(item):
         path, status = item
         if status != "ok":
             return np.empty((0, 0, 3), np.uint8)
         try:
-            return pixels.resized(images.open_image(root / path), short_side)
-        except images.BadImage as error:
+            return pixels.resized(images.open_image(store.read(path), identity["reading"]["range"]), short_side)
+        except (images.BadImage, OSError) as error:
             raise UserError(
-                f"{root / path}: was readable when the manifest was made, and no longer is ({error})"
+                f"{Path(store.root, path)}: was readable when the manifest was made, and no longer is ({error})"
             ) from error
 
     if parts := getattr(snakemake.input, "parts", []):

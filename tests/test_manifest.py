@@ -17,26 +17,11 @@ from PIL import Image
 
 from eightfold import manifest
 from eightfold.candidates import natural_key
+from eightfold.config import resolve
 from eightfold.files import UserError
 from eightfold.listing import listing_digest
 
-DEFAULTS = {
-    "source": "csv",
-    "root": None,
-    "labels": "labels.csv",
-    "id": "id",
-    "label": "label",
-    "separator": None,
-    "group": None,
-    "fold": None,
-    "suffix": "",
-    "train": "train",
-    "valid": None,
-    "test": None,
-    "test_images": None,
-    "sample_submission": None,
-    "bad_images": "fail",
-}
+DEFAULTS = resolve({})["data"] | {"source": "csv"}
 
 
 def picture(path, size=(6, 4), color=0, **options):
@@ -433,7 +418,7 @@ def test_folder_pictures_without_a_class_and_classes_unknown_to_train(folders, t
     refused(folders, "train/stray.png: no label")
     (tmp_path / "train" / "stray.png").unlink()
     picture(tmp_path / "valid" / "wasps" / "1.png")
-    refused(folders, "1 classes are in the valid folder but not in train", "wasps")
+    refused(folders, "1 classes are in valid but not in train", "wasps")
 
 
 def test_same_id_after_the_suffix_is_stripped(folders, tmp_path):

@@ -1,19 +1,20 @@
 """Which pictures a job is made of, what each is called and how it is labelled: from names and tables, no pixels."""
 
-import csv
-import difflib
 import logging
 import os
 import posixpath
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from eightfold import tables
+from eightfold.config import is_table
 from eightfold.files import UserError
 from eightfold.images import SUFFIXES
 from eightfold.listing import LITTER
+from eightfold.stores import Store
+from eightfold.tables import Row, listed, nearest, refuse_duplicates
 
 log = logging.getLogger("eightfold")
 
@@ -24,23 +25,10 @@ class Candidate(NamedTuple):
     id: str
     path: str  # relative to the data root, forward slashes
     split: str  # train, valid or test
-    label: str = ""  # as written: one cell may name several classes
+    labels: tuple[str, ...] = ()
     problem: str = ""
     group: str = ""  # what must not be torn apart by the folds; empty: on its own
     fold: str = ""  # the fold that the user's own column gives
-
-
-def listed(items: Collection[str], most: int = 10) -> str:
-    """The first items one a line, and how many more there are: for error messages."""
-    lines = [f"\n  {item}" for item in list(items)[:most]]
-    return "".join(lines) + (f"\n  ... and {len(items) - most} more" if len(items) > most else "")
-
-
-def split_labels(cell: str, separator: str | None) -> list[str]:
-    """The class names in a label cell, each once. Without a separator the cell is one name, spaces and all."""
-    if separator is None:
-        return [cell] if cell else []
-    return list(dict.fromkeys(name for part in cell.split(separator) if (name := part.strip())))
 
 
 def natural_key(text: str) -> tuple:
@@ -50,147 +38,248 @@ def natural_key(text: str) -> tuple:
     return parts, text
 
 
-def find(data: dict, files: Collection[str]) -> list[Candidate]:
-    """All rows in the manifest's order: train, valid, test. ``files``: every path below data.root, relative to it.
+def find(data: dict, store: Store) -> tuple[list[Candidate], str | None]:
+    """(all rows in the manifest's order: train, valid, test; what joins several labels of a row, None: each has one).
 
     Raises UserError naming file and line where the tables or folders do not say clearly which rows there are.
     """
-    tests = _test(data, files)
-    if data["source"] == "folders":
-        labelled = _folders(data, files)
+    keys = ("train", "valid", "test", "test_images")
+    files = store.files(data[key] for key in keys if data[key] is not None and not is_table(data, data[key]))
+    places = _Places(data, store, files)
+    tests = _test(places)
+    if data["source"] in ("folders", "filename"):
+        labelled, joint = _named(places), None
     else:
-        labelled = _table(data, files, {test.path for test in tests})
-    reasons = {row.path: _unsafe(row.path) or _unsafe(row.label) for row in labelled + tests}
+        labelled, joint = _tabled(places, {test.path for test in tests})
+    reasons = {row.path: _unsafe("".join((row.path, row.id, *row.labels))) for row in labelled + tests}
     unsafe = [f"{path!a}: {reason}" for path, reason in reasons.items() if reason]
     if unsafe:
         raise UserError(f"{data['root']}: {len(unsafe)} names cannot be used; rename them:{listed(unsafe)}")
     both = {row.path for row in labelled} & {row.path for row in tests}
     if both:
         log.warning("Warning: %d pictures are both labelled and in the test set:%s", len(both), listed(sorted(both)))
-    return labelled + tests
+    return labelled + tests, joint
+
+
+class _Places:
+    """Where the pictures of a job are. ``files``: every path below data.root, relative to it."""
+
+    def __init__(self, data: dict, store: Store, files: set[str]):
+        self.data, self.store, self.files, self.root = data, store, files, Path(data["root"])
+        self.suffixes = SUFFIXES | {posixpath.splitext("x" + data["suffix"])[1].lower()} - {""}
+        self._inner: dict[str, dict[str, list[str]]] = {}
+
+    def pictures(self, key: str, name: str) -> tuple[str, list[str]]:
+        """(prefix, sorted paths of the pictures below the folder data.<key>). Raises UserError if there are none."""
+        full, prefix = self.root / name, _prefix(name)
+        if not self.store.is_folder(name):
+            hint = nearest(name, self.store.folders(), "folders")
+            raise UserError(f"{full}: no such folder (data.{key}){hint}")
+        inside = [path for path in self.files if path.startswith(prefix)]
+        found = sorted(path for path in inside if self.is_picture(path))
+        if len(found) < len(inside):
+            log.info("%s: %d files are no pictures by their suffix, ignored", full, len(inside) - len(found))
+        # A table may name pictures of any suffix, so that only its rows can tell whether there are none.
+        if not found and (self.data["source"] in ("folders", "filename") or key == "test"):
+            raise UserError(f"{full}: holds no picture (data.{key}); put pictures there, or correct the key")
+        return prefix, found
+
+    def is_picture(self, path: str) -> bool:
+        return self.store.holds_arrays(posixpath.dirname(path)) or posixpath.splitext(path)[1].lower() in self.suffixes
+
+    def of_row(self, table: Path, row: Row, folder: str) -> tuple[str, str]:
+        """(path of the picture that a row of a table means, what is wrong with it).
+
+        That is the id with the suffix; or the id as it stands; or the one file of that name in a folder below. Raises
+        UserError if the id is empty or leaves the root.
+        """
+        name, suffix = row.file or row.id, "" if row.file else self.data["suffix"]
+        if not name or not row.id:
+            raise UserError(f"{table}: {row.place}: the id is empty; give it one or remove the {row.place.split()[0]}")
+        if name.startswith("/") or ".." in name.split("/"):
+            what = f"the file name {name!r}" if row.file else f"the id {name!r}"
+            raise UserError(f"{table}: {row.place}: {what} leads out of the data folder; ids are names below it")
+        full, bare = posixpath.normpath(folder + name + suffix), posixpath.normpath(folder + name)
+        for path in (full, bare):
+            if path in self.files:
+                return path, ""
+        deeper = [path for path in self._below(folder).get(name + suffix, []) if path.endswith("/" + name + suffix)]
+        if len(deeper) == 1:
+            return deeper[0], ""
+        if deeper:
+            return full, f"{len(deeper)} files have this name: {', '.join(sorted(deeper)[:3])}"
+        alike = self._below(folder).get(posixpath.splitext(name)[0], [])
+        other = next((path for path in alike if _stem(path) == _stem(bare) or len(alike) == 1), "")
+        hint = f", but there is {other}: is data.suffix right?" if other else ""
+        return full, f"no such file{hint}"
+
+    def _below(self, folder: str) -> dict[str, list[str]]:
+        """File name, with and without its suffix -> the paths below a folder that have it."""
+        if folder not in self._inner:
+            self._inner[folder] = found = {}
+            for path in self.files:
+                if path.startswith(folder):
+                    name = posixpath.basename(path)
+                    for text in {name, _stem(name)}:
+                        found.setdefault(text, []).append(path)
+        return self._inner[folder]
 
 
 # ---- labelled rows
 
 
-def _folders(data: dict, files: Collection[str]) -> list[Candidate]:
-    """<train>/<class>/**, sorted by class and name, then <valid>/<class>/**. id: path without suffix."""
-    root = Path(data["root"])
+def _named(places: _Places) -> list[Candidate]:
+    """Rows of the train folder, then of the valid folder, whose labels are in the names of folders or of files."""
+    data = places.data
     rows = []
     for split in ("train", "valid"):
-        name = data[split] or ("valid" if (root / "valid").is_dir() else None)
+        name = data[split] or ("valid" if data["source"] == "folders" and (places.root / "valid").is_dir() else None)
         if name is None:
             continue
-        folder, paths = _pictures(data, files, split, name)
-        found = []
-        for path in paths:
-            label, slash, _ = path.removeprefix(folder).partition("/")
-            if slash:
-                found.append(Candidate(_stem(path), path, split, label))
-            else:
-                found.append(Candidate(_stem(path), path, split, problem="no label: it lies in no class folder"))
-        with os.scandir(root / name) as entries:
-            classes = {entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."} - LITTER
-        for label in classes - {row.label for row in found}:
-            found.append(Candidate("", folder + label, split, label, "a class folder without a picture"))
-        rows += sorted(found, key=lambda row: (row.label, row.path))
-    _refuse_duplicates(data["root"], ((row.id, row.path) for row in rows if row.id), "rename one of each pair")
+        found = [
+            _from_name(places, path, split, folder)
+            for folder, paths in [places.pictures(split, name)]
+            for path in paths
+        ]
+        if data["source"] == "folders":
+            found += _empty_classes(places.root, name, split, {label for row in found for label in row.labels})
+        rows += sorted(found, key=lambda row: (row.labels, row.path))
+    refuse_duplicates(data["root"], ((row.id, row.path) for row in rows if row.id), "rename one of each pair")
     return rows
 
 
-def _table(data: dict, files: Collection[str], tests: set[str]) -> list[Candidate]:
-    """The rows of the table of labels in its order, then the pictures of the train folder that it does not name."""
-    if data["valid"] is not None:
-        raise UserError("data.valid: only source folders has a folder of validation pictures; remove it, or see split")
-    table = Path(data["root"], data["labels"])
-    folder, pictures = _pictures(data, files, "train", data["train"])
-    stems = {_stem(path): path for path in pictures}
-    rows, lines = [], []
-    extras = {key: data[key] for key in ("group", "fold") if data[key] is not None}
-    wanted = {"labels": None, "id": data["id"], "label": data["label"]} | extras
-    for line, (name, label, *extra) in _read_columns(table, wanted):
-        path = _place(table, line, folder, name, data["suffix"])
-        problem = "" if split_labels(label.strip(), data["separator"]) else "no label"
-        if path not in files:
-            other = stems.get(folder + name)
-            problem = "no such file" + (f", but there is {other}: is data.suffix right?" if other else "")
-        for key, cell in zip(extras, extra, strict=True):
-            if not cell:
-                raise UserError(
-                    f"{table}: line {line}: column {data[key]!r} (data.{key}) is empty; every row needs one"
-                )
-        problem = problem and f"{table.name} line {line}: {problem}"
-        rows.append(Candidate(name, path, "train", label.strip(), problem, **dict(zip(extras, extra, strict=True))))
-        lines.append(f"line {line}")
-    _refuse_duplicates(table, zip((row.id for row in rows), lines, strict=True), "keep one row of each id")
-    # `a` and `./a` are two ids of one file.
-    _refuse_duplicates(table, zip((row.path for row in rows), lines, strict=True), "keep one row of each picture")
+def _from_name(places: _Places, path: str, split: str, folder: str) -> Candidate:
+    """<folder>/<class>/**: id is the path without suffix. By data.pattern: the path below the folder, or its group id."""
+    inner = path.removeprefix(folder)
+    if places.data["source"] == "folders":
+        label, slash, _ = inner.partition("/")
+        if slash:
+            return Candidate(_stem(path), path, split, (label,))
+        return Candidate(_stem(path), path, split, problem="no label: it lies in no class folder")
+    match = re.search(places.data["pattern"], inner)
+    if match is None:
+        return Candidate(_stem(inner), path, split, problem=f"no label: {inner!r} does not match data.pattern")
+    told = {key: value or "" for key, value in match.groupdict().items()}
+    problem = "" if told["label"].strip() else f"no label: the group `label` of data.pattern is empty for {inner!r}"
+    labels = (told["label"].strip(),) if not problem else ()
+    return Candidate(
+        told.get("id") or _stem(inner), path, split, labels, problem, told.get("group", ""), told.get("fold", "")
+    )
+
+
+def _empty_classes(root: Path, name: str, split: str, known: set[str]) -> list[Candidate]:
+    """A row for each class folder without a picture, so that nobody trains without a class that is there."""
+    if not (root / name).is_dir():
+        return []
+    with os.scandir(root / name) as entries:
+        classes = {entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."} - LITTER
+    return [
+        Candidate("", _prefix(name) + label, split, (label,), "a class folder without a picture")
+        for label in classes - known
+    ]
+
+
+def _tabled(places: _Places, tests: set[str]) -> tuple[list[Candidate], str | None]:
+    """(the rows of the tables of labels in their order, then the pictures of the train folder that they do not name,
+    what joins several labels)."""
+    data, root = places.data, places.root
+    if data["valid"] is not None and not is_table(data, data["valid"]):
+        raise UserError(
+            "data.valid: with a table of labels, validation rows come in a table too (.csv, .json); give one, remove the "
+            "key, or see split"
+        )
+    listings = [("labels", "train")] + [("valid", "valid")] * (data["valid"] is not None)
+    found = {key: tables.rows(places.store, data, key, labelled=True) for key, _ in listings}
+    joint = tables.separator(data, [row for rows in found.values() for row in rows])
+    folder, pictures = places.pictures("train", data["train"])
+    rows, stands = [], []
+    for key, split in listings:
+        table = root / data[key]
+        for row in found[key]:
+            path, problem = places.of_row(table, row, folder)
+            if not problem and not row.labels and (joint is None or joint == data["separator"]):
+                problem = "no label"
+            problem = problem and f"{table.name} {row.place}: {problem}"
+            rows.append(Candidate(row.id, path, split, row.labels, problem, row.group, row.fold))
+            stands.append(row.place if split == "train" else f"{table.name} {row.place}")
+    table = root / data["labels"]
+    refuse_duplicates(table, zip((row.id for row in rows), stands, strict=True), "keep one row of each id")
+    # `a` and `./a`, and with data.suffix .jpg `a` and `a.jpg`, are two ids of one file.
+    refuse_duplicates(table, zip((row.path for row in rows), stands, strict=True), "keep one row of each picture")
     known = tests | {row.path for row in rows}
     for path in pictures:
         if path not in known:
             name = path.removeprefix(folder).removesuffix(data["suffix"])
             rows.append(Candidate(name, path, "train", problem=f"no label: {table.name} does not name it"))
-    return rows
+    return rows, joint
 
 
 # ---- test rows
 
 
-def _test(data: dict, files: Collection[str]) -> list[Candidate]:
+def _test(places: _Places) -> list[Candidate]:
     """The rows to predict, in the order of the sample submission where there is one."""
-    root = Path(data["root"])
+    data, root = places.data, places.root
     name = data["test"]
     if name is None and data["source"] == "folders" and (root / "test").is_dir():
         name = "test"
     sample = root / data["sample_submission"] if data["sample_submission"] else None
-    ids = _read_ids(sample, "sample_submission", None) if sample else None
-    if name is not None and not name.endswith(".csv"):
-        return _test_folder(data, files, name, sample, ids)
+    rows = tables.rows(places.store, data, "sample_submission", labelled=False) if sample else None
+    if name is not None and not is_table(data, name):
+        return _test_folder(places, name, sample, rows)
     if name is not None:
-        table, given = root / name, _read_ids(root / name, "test", data["id"])
-        if ids is None:
-            ids = given
-        _refuse_stale(sample, ids, table, given)
-    elif ids is not None:
+        table, given = root / name, tables.rows(places.store, data, "test", labelled=False)
+        if rows is not None:
+            _refuse_stale(sample, [row.id for row in rows], table, [row.id for row in given])
+        # The list may tell where a picture is, the sample only its id.
+        by_id = {row.id: row for row in given}
+        rows = given if rows is None else [by_id[row.id] for row in rows]
+    elif rows is not None:
         table = sample
     else:
         return []
     folder = _prefix(data["test_images"] or data["train"])
-    rows = []
-    for line, name in ids:
-        path = _place(table, line, folder, name, data["suffix"])
-        problem = "" if path in files else f"{table.name} line {line}: no such file"
-        rows.append(Candidate(name, path, "test", problem=problem))
-    return rows
+    tests = []
+    for row in rows:
+        path, problem = places.of_row(table, row, folder)
+        tests.append(Candidate(row.id, path, "test", problem=problem and f"{table.name} {row.place}: {problem}"))
+    refuse_duplicates(
+        table, ((test.path, row.place) for test, row in zip(tests, rows, strict=True)), "keep one row of each picture"
+    )
+    return tests
 
 
-def _test_folder(data: dict, files: Collection[str], name: str, sample: Path | None, ids) -> list[Candidate]:
+def _test_folder(places: _Places, name: str, sample: Path | None, rows: list[Row] | None) -> list[Candidate]:
     """All pictures of the folder. id: what the sample calls them, else the stem, else the path without suffix."""
-    folder, paths = _pictures(data, files, "test", name)
+    folder, paths = places.pictures("test", name)
     paths.sort(key=natural_key)
-    if ids is None:
-        one_each = len({_stem(posixpath.basename(path)) for path in paths}) == len(paths)
+
+    def stem(path: str) -> str:
+        return path if places.store.holds_arrays(folder) else _stem(path)
+
+    if rows is None:
+        one_each = len({stem(posixpath.basename(path)) for path in paths}) == len(paths)
         name_of: Callable[[str], str] = posixpath.basename if one_each else lambda path: path.removeprefix(folder)
-        rows = [Candidate(_stem(name_of(path)), path, "test") for path in paths]
-        _refuse_duplicates(Path(data["root"], name), ((row.id, row.path) for row in rows), "rename one of each pair")
-        return rows
+        tests = [Candidate(stem(name_of(path)), path, "test") for path in paths]
+        refuse_duplicates(places.root / name, ((row.id, row.path) for row in tests), "rename one of each pair")
+        return tests
     found: dict[str, set[str]] = {}  # what a sample may call a picture -> the pictures
     for path in paths:
         inner = path.removeprefix(folder)
-        for text in {inner, _stem(inner), posixpath.basename(inner), _stem(posixpath.basename(inner))}:
+        for text in {inner, stem(inner), posixpath.basename(inner), stem(posixpath.basename(inner))}:
             found.setdefault(text, set()).add(path)
     # A name that two pictures share is no name: `_refuse_stale` then reports both sides.
-    chosen = {text: next(iter(found[text])) for _, text in ids if len(found.get(text, ())) == 1}
+    chosen = {row.id: next(iter(found[row.id])) for row in rows if len(found.get(row.id, ())) == 1}
+    refuse_duplicates(sample, ((path, repr(text)) for text, path in chosen.items()), "keep one row of each picture")
     names = {path: text for text, path in chosen.items()}
-    _refuse_stale(
-        sample, ids, Path(data["root"], name), [(0, names.get(path, path.removeprefix(folder))) for path in paths]
-    )
-    return [Candidate(text, chosen[text], "test") for _, text in ids]
+    there = [names.get(path, path.removeprefix(folder)) for path in paths]
+    _refuse_stale(sample, [row.id for row in rows], places.root / name, there)
+    return [Candidate(row.id, chosen[row.id], "test") for row in rows]
 
 
-def _refuse_stale(sample: Path | None, ids: list[tuple[int, str]], other: Path, others: list[tuple[int, str]]) -> None:
+def _refuse_stale(sample: Path, ids: list[str], other: Path, others: list[str]) -> None:
     """Raise UserError unless the sample submission and the test set name the same pictures."""
-    given, there = {name for _, name in ids}, {name for _, name in others}
+    given, there = set(ids), set(others)
     sides = [(sample, sorted(given - there, key=natural_key)), (other, sorted(there - given, key=natural_key))]
     parts = [f"\n{len(names)} only in {path}:{listed(list(map(repr, names)))}" for path, names in sides if names]
     if parts:
@@ -213,97 +302,12 @@ def _prefix(folder: str) -> str:
     return "" if folder == "." else folder + "/"
 
 
-def _pictures(data: dict, files: Collection[str], key: str, name: str) -> tuple[str, list[str]]:
-    """(prefix, sorted paths of the pictures below the folder data.<key>). Raises UserError if there are none."""
-    full, prefix = Path(data["root"], name), _prefix(name)
-    if not full.is_dir():
-        folders = sorted(entry.name for entry in Path(data["root"]).iterdir() if entry.is_dir())
-        raise UserError(f"{full}: no such folder (data.{key}){_nearest(name, folders, 'folders')}")
-    suffixes = SUFFIXES | {posixpath.splitext("x" + data["suffix"])[1].lower()} - {""}
-    inside = [path for path in files if path.startswith(prefix)]
-    pictures = sorted(path for path in inside if posixpath.splitext(path)[1].lower() in suffixes)
-    if len(pictures) < len(inside):
-        log.info("%s: %d files are no pictures by their suffix, ignored", full, len(inside) - len(pictures))
-    # A table may name pictures of any suffix, so that only its rows can tell whether there are none.
-    if not pictures and (data["source"] == "folders" or key == "test"):
-        raise UserError(f"{full}: holds no picture (data.{key}); put pictures there, or correct the key")
-    return prefix, pictures
-
-
-def _place(table: Path, line: int, folder: str, name: str, suffix: str) -> str:
-    """The path of the picture that a table calls ``name``. Raises UserError if it is empty or leaves the root."""
-    if not name:
-        raise UserError(f"{table}: line {line}: the id is empty; give it one or remove the line")
-    if name.startswith("/") or ".." in name.split("/"):
-        raise UserError(f"{table}: line {line}: the id {name!r} leads out of the data folder; ids are names below it")
-    return posixpath.normpath(folder + name + suffix)
-
-
-def _unsafe(path: str) -> str:
+def _unsafe(text: str) -> str:
     """Why a text cannot stand in a table; empty if it can."""
-    if re.search("[\r\n\0]", path):
+    if re.search("[\r\n\0]", text):
         return "the name or its label holds a line break"
     try:
-        path.encode()
+        text.encode()
     except UnicodeEncodeError:
         return "the name or its label is not UTF-8"
     return ""
-
-
-def _refuse_duplicates(where: object, names: Iterable[tuple[str, str]], remedy: str) -> None:
-    """Raise UserError if two of (name, place) have the same name, naming both places."""
-    places: dict[str, list[str]] = {}
-    for name, place in names:
-        places.setdefault(name, []).append(place)
-    twice = [f"{name!r}: {' and '.join(several)}" for name, several in places.items() if len(several) > 1]
-    if twice:
-        raise UserError(f"{where}: {len(twice)} ids stand for more than one row; {remedy}:{listed(twice)}")
-
-
-def _nearest(name: str, known: Collection[str], what: str) -> str:
-    near = difflib.get_close_matches(name, known, 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; {what} there: {', '.join(map(repr, known)) or 'none'}"
-
-
-# ---- tables
-
-
-def _read_ids(path: Path, key: str, column: str | None) -> list[tuple[int, str]]:
-    """(line, id) of a table; column None: the first. Raises UserError on a table without rows or with duplicates."""
-    ids = [(line, cells[0]) for line, cells in _read_columns(path, {key: None, "id": column})]
-    _refuse_duplicates(path, ((name, f"line {line}") for line, name in ids), "keep one row of each id")
-    return ids
-
-
-def _read_columns(path: Path, wanted: dict[str, str | None]) -> list[tuple[int, list[str]]]:
-    """(line, cells) of a CSV in UTF-8. ``wanted``: the config key of the file first, then key -> column (None: first).
-
-    Everything is text: 007, 1e5 and nan stay as written. Raises UserError naming file, line and key.
-    """
-    key, *columns = wanted
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            rows = [(reader.line_num, cells) for cells in reader if cells]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); data.{key} names it") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
-    except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num}: not CSV ({error}); mend the line") from error
-    if not rows:
-        raise UserError(f"{path}: a table without rows (data.{key})")
-    ragged = [f"line {line}: {len(cells)}" for line, cells in rows if len(cells) != len(header)]
-    if ragged:
-        raise UserError(f"{path}: the head has {len(header)} columns, these lines have not:{listed(ragged)}")
-    picks = []
-    for column in columns:
-        name = wanted[column]
-        count = Counter(header)[name] if name is not None else 1
-        if count == 0:
-            raise UserError(f"{path}: no column {name!r} (data.{column}){_nearest(name, header, 'columns')}")
-        if count > 1:
-            raise UserError(f"{path}: {count} columns are called {name!r} (data.{column}); rename the others")
-        picks.append(0 if name is None else header.index(name))
-    return [(line, [cells[pick] for pick in picks]) for line, cells in rows]

@@ -281,19 +281,58 @@ def _contradictions(config: object, wrong: set[str]) -> Iterator[Problem]:
             yield from check(config)
 
 
+def is_table(data: Mapping, path: str) -> bool:
+    """Whether a path of the config ``data`` is that of a list of pictures, and not of a folder of them."""
+    return path.endswith(".csv") or (path.endswith(".json") and not data["bands"])
+
+
 def _data(config: dict) -> Iterator[Problem]:
     data = config["data"]
-    if data["source"] == "demo" and data["root"] is not None:
+    source = data["source"]
+    if source == "demo" and data["root"] is not None:
         yield (
             "data.source",
-            f"is demo, which takes no data.root ({_given(data['root'])}); allowed with it: folders or csv",
+            f"is demo, which takes no data.root ({_given(data['root'])}); allowed with it: folders, csv, filename or coco",
         )
-    if data["source"] != "demo" and data["root"] is None:
-        yield "data.root", f"is missing; with data.source {data['source']} it is the folder that holds the data"
-    if data["source"] == "csv" and data["id"] == data["label"]:
-        yield "data.label", f"is {_given(data['label'])}, as data.id is; allowed: another column"
-    if (data["test"] or "").endswith(".csv") and data["test_images"] is None:
+    if source != "demo" and data["root"] is None:
+        yield "data.root", f"is missing; with data.source {source} it is the folder that holds the data"
+    several = isinstance(data["label"], list)
+    for key in ("label", "group", "fold"):
+        given = data[key] if isinstance(data[key], list) else [data[key]]
+        if source == "csv" and data["id"] in given:
+            yield f"data.{key}", f"is {_given(data[key])}, with data.id in it; allowed: another column"
+    if several and source != "csv":
+        yield "data.label", f"is a list; allowed with data.source {source}: one name (a column per class is of csv)"
+    if data["separator"] is not None and (several or source == "coco"):
+        yield "data.separator", "is given; allowed with a column per class, or coco: null"
+    if data["multi"] is not None and (source not in ("csv", "coco") or (source == "csv" and not several)):
+        yield "data.multi", f"is {_given(data['multi'])}; allowed but with a column per class, or coco: null"
+    if data["ordered"] and (data["separator"] is not None or data["multi"]):
+        yield "data.ordered", "is true; allowed where a picture has several labels: false"
+    if (data["pattern"] is None) != (source != "filename"):
+        named = "is missing; it finds" if source == "filename" else "is for data.source filename, where it finds"
+        yield "data.pattern", f"{named} the label in a file name: a regular expression with a group (?P<label>...)"
+    if data["pattern"] is not None:
+        yield from _pattern(data["pattern"])
+    for key in ("group", "fold"):
+        if data[key] is not None and source not in ("csv", "coco"):
+            yield f"data.{key}", f"is a column, and data.source {source} has none; allowed with it: null"
+    if data["range"] is not None and data["range"][0] >= data["range"][1]:
+        yield "data.range", f"is {_given(data['range'])}; allowed: the value of black, then a larger one of white"
+    if is_table(data, data["test"] or "") and data["test_images"] is None:
         yield "data.test_images", f"is missing; with the list {data['test']} it is the folder of the test pictures"
+
+
+def _pattern(pattern: str) -> Iterator[Problem]:
+    known = {"label", "id", "group", "fold"}
+    try:
+        groups = set(re.compile(pattern).groupindex)
+    except re.error as error:
+        yield "data.pattern", f"is {_given(pattern)}, no regular expression ({error})"
+        return
+    if "label" not in groups or not groups <= known:
+        odd = f"the group {min(groups - known)!r}" if groups - known else "no group (?P<label>...)"
+        yield "data.pattern", f"is {_given(pattern)}, which has {odd}; allowed: label, and if need be id, group, fold"
 
 
 def _split(config: dict) -> Iterator[Problem]:
@@ -301,7 +340,7 @@ def _split(config: dict) -> Iterator[Problem]:
     if valid is not None and use not in ([0], "all"):
         yield (
             "split.use",
-            f"is {_given(use)}; with the data.valid folder {valid} there is one split; allowed: [0] or all",
+            f"is {_given(use)}; with data.valid {valid} there is one split; allowed: [0] or all",
         )
     elif use != "all" and config["split"]["method"] != "given" and max(use) >= folds:
         yield "split.use", f"is {_given(use)}; allowed with {folds} folds: numbers from 0 to {folds - 1}"

@@ -1,5 +1,7 @@
 """Any picture file to 8-bit RGB, upright. The one place that knows what Pillow does with odd files."""
 
+import importlib
+import io
 import os
 import struct
 import warnings
@@ -8,6 +10,8 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
+
+from eightfold.files import UserError
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".avif", ".jp2"}
@@ -39,23 +43,36 @@ _ORIENTATION = 0x0112
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
+Span = tuple[float, float] | None  # the values that become black and white
+
+
 class BadImage(Exception):
     """A file that is no usable picture; the message is the reason, without the file's name."""
 
 
-def open_image(source: str | os.PathLike | BinaryIO) -> Image.Image:
+def open_image(source: str | os.PathLike | BinaryIO, span: Span = None) -> Image.Image:
     """The picture as upright 8-bit RGB, wholly decoded. Raises BadImage(reason), nothing else, on any damage."""
-    return decode(source)[0]
+    return decode(source, span)[0]
 
 
-def decode(source: str | os.PathLike | BinaryIO) -> tuple[Image.Image, str]:
-    """(upright RGB picture, Pillow mode that the file had). Of an animation, the first frame. Raises BadImage."""
+def decode(source: str | os.PathLike | BinaryIO | bytes, span: Span = None) -> tuple[Image.Image, str]:
+    """(upright RGB picture, Pillow mode that the file had). Of an animation, the first frame. Raises BadImage.
+
+    ``span``: the values that become black and white, where a picture has more than 8 bits; None: told by the file.
+    Bytes may also be a .npy file of (H, W), (H, W, C) or (C, H, W) values, or a DICOM file (needs pydicom).
+    """
+    if isinstance(source, bytes):
+        if source.startswith(b"\x93NUMPY"):
+            return _array(source, span)
+        if source[128:132] == b"DICM":
+            return _dicom(source, span)
+        source = io.BytesIO(source)
     try:
         with Image.open(source, formats=_known_formats()) as image:
             _check_size(*image.size)  # before any pixel is decoded
             image.load()
             orientation = _orientation(image)
-            rgb = _to_rgb(image)
+            rgb = _to_rgb(image, span)
             mode = image.mode
         if orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
@@ -92,22 +109,25 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, span: Span) -> Image.Image:
     """8-bit RGB. Transparent pixels show a white page, 16-bit greys keep their relative brightness."""
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+        return Image.fromarray(_to_8_bit(np.asarray(image), span)).convert("RGB")
     if image.has_transparency_data:
         page = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(page, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
 
 
-def _to_8_bit(grey: np.ndarray) -> np.ndarray:
+def _to_8_bit(grey: np.ndarray, span: Span = None) -> np.ndarray:
     """(H, W) of 16-bit, 32-bit or float values -> uint8 (H, W).
 
+    ``span`` says which value is black and which is white.
     A 16-bit file says its range: 0..65535. Wider types do not, so it is read off the largest value: above 255 the
     picture is 16-bit, floats up to 1 are fractions, the rest is 8-bit already. NaN is black, infinity white.
     """
+    if span is not None:
+        return _stretched(grey, *span)
     top = 65_535
     if grey.dtype.itemsize > 2:
         peak = np.max(grey, initial=0, where=np.isfinite(grey))
@@ -115,3 +135,68 @@ def _to_8_bit(grey: np.ndarray) -> np.ndarray:
             top = 1 if grey.dtype.kind == "f" and peak <= 1 else 255
     scaled = np.nan_to_num(grey * np.float32(255 / top), posinf=255)
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """uint8 of the same shape: ``low`` and below is 0, ``high`` and above 255. NaN is 0."""
+    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+    return np.clip(np.rint(np.nan_to_num(scaled)), 0, 255).astype(np.uint8)
+
+
+# ---- what Pillow does not read
+
+
+def _array(content: bytes, span: Span) -> tuple[Image.Image, str]:
+    """A .npy file as a picture. Its mode is told as its type and channels, e.g. float32x2."""
+    try:
+        values = np.load(io.BytesIO(content), allow_pickle=False)
+    except _DAMAGE as error:
+        raise BadImage(f"not a readable .npy file ({error})") from error
+    if values.ndim == 3 and values.shape[2] > 4 and values.shape[0] <= 4:
+        values = np.moveaxis(values, 0, 2)
+    if values.ndim == 2:
+        values = values[:, :, None]
+    if values.ndim != 3 or values.shape[2] > 4 or not values.size or values.dtype.kind not in "buif":
+        raise BadImage(f"an array of {values.dtype} of shape {values.shape} is no picture")
+    _check_size(values.shape[1], values.shape[0])
+    if values.dtype == bool or (span is None and values.dtype == np.uint16):
+        values = (values // 257 if values.dtype == np.uint16 else values * 255).astype(np.uint8)
+    elif span is not None or values.dtype != np.uint8:
+        # Without a span, each picture's own darkest and lightest value.
+        finite = values[np.isfinite(values)]
+        low, high = span or ((finite.min(), finite.max()) if finite.size else (0, 1))
+        values = _stretched(values, low, high if high > low else low + 1)
+    mode, channels = f"{np.load(io.BytesIO(content), allow_pickle=False).dtype}x{values.shape[2]}", values.shape[2]
+    if channels == 1:
+        values = np.repeat(values, 3, 2)
+    elif channels == 2:  # two bands and their mean, as is usual for radar
+        values = np.dstack([values, values.mean(2)])
+    return Image.fromarray(np.ascontiguousarray(values[:, :, :3].astype(np.uint8))), mode
+
+
+def _dicom(content: bytes, span: Span) -> tuple[Image.Image, str]:
+    """A DICOM file, of one frame, as a picture, by pydicom."""
+    try:
+        pydicom = importlib.import_module("pydicom")
+    except ImportError:
+        raise UserError("a DICOM file needs the package pydicom: pip install pydicom") from None
+    try:
+        file = pydicom.dcmread(io.BytesIO(content))
+        _check_size(int(file.Columns), int(file.Rows))
+        values = file.pixel_array
+        if values.ndim == 3 and file.get("SamplesPerPixel", 1) == 1:
+            values = values[0]  # of several frames the first, as of an animation
+        if values.dtype != np.uint8 or span is not None:
+            slope, intercept = float(file.get("RescaleSlope", 1)), float(file.get("RescaleIntercept", 0))
+            values = values * slope + intercept
+        if file.PhotometricInterpretation == "MONOCHROME1":  # 0 is white
+            values = (values.max() if span is None else sum(span)) - values
+        elif str(file.PhotometricInterpretation).startswith("YBR"):
+            values = importlib.import_module("pydicom.pixels").convert_color_space(
+                values, file.PhotometricInterpretation, "RGB"
+            )
+    except (*_DAMAGE, AttributeError) as error:
+        raise BadImage(f"not a readable DICOM file ({error})") from error
+    array = io.BytesIO()
+    np.save(array, values, allow_pickle=False)
+    return _array(array.getvalue(), span)[0], f"DICOM {file.PhotometricInterpretation}"

@@ -4,11 +4,12 @@ import hashlib
 import os
 from collections.abc import Iterator
 
-from eightfold.files import UserError, file_digest
+from eightfold.files import UserError, file_digest, fingerprint
 
 LITTER = frozenset(
     {"Thumbs.db", "desktop.ini", "__MACOSX"}
 )  # left by Windows and macOS; hidden names (.DS_Store) go too
+LARGE = 64 * 2**20  # bytes, a tenth of a second to read
 
 
 def files_below(root: str | os.PathLike) -> Iterator[tuple[str, int]]:
@@ -44,14 +45,19 @@ def files_below(root: str | os.PathLike) -> Iterator[tuple[str, int]]:
 def listing_digest(root: str | os.PathLike) -> str:
     """32 hex digits that identify the names and sizes of the files below ``root``, not their times.
 
-    Tables (.csv) count with their content, because a corrected label often leaves the size as it was.
+    Tables (.csv, .json) count with their content, because a corrected label often leaves the size as it was; of a JSON
+    file too large to be read again and again, a sample. An archive counts by its own name and size.
     Raises UserError like ``files_below``.
     """
     result = hashlib.blake2b(digest_size=16)
     for name, size in sorted(files_below(root)):
-        content = file_digest(os.path.join(root, name)) if name.endswith(".csv") and size >= 0 else ""
+        content = _content(os.path.join(root, name), size) if name.endswith((".csv", ".json")) and size >= 0 else ""
         result.update(os.fsencode(f"{name}\0{size}\0{content}\0"))
     return result.hexdigest()
+
+
+def _content(path: str, size: int) -> str:
+    return fingerprint(path) if path.endswith(".json") and size > LARGE else file_digest(path)
 
 
 def _bytes(entry: os.DirEntry) -> int:

@@ -1,7 +1,6 @@
 """The manifest: a row per picture, each decoded once, and the identity of the data that everything else hangs on."""
 
 import hashlib
-import io
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -13,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from eightfold import candidates, images
-from eightfold.candidates import Candidate, listed, split_labels
+from eightfold.candidates import Candidate, natural_key
 from eightfold.files import UserError, digest, read_json, write_json, write_table
-from eightfold.listing import files_below
+from eightfold.stores import Store
+from eightfold.tables import listed, split_labels
 
 log = logging.getLogger("eightfold")
 
@@ -23,6 +23,7 @@ COLUMNS = ["id", "path", "split", "labels", "group", "fold_given"]
 COLUMNS += ["width", "height", "mode", "bytes", "sha256", "status"]
 NUMBERS = ["width", "height", "bytes"]
 IDENTITY = [*COLUMNS[:6], "sha256", "status"]  # not the root: data that moved are the same data
+READING = ("id", "bands", "range")  # what of the config says how an array becomes a picture
 WINDOW = 4096  # pictures handed to the threads at a time: bounds what waits in memory
 
 
@@ -52,20 +53,22 @@ def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lamb
     Bad labelled pictures are an error or are left out, as data.bad_images says; a test picture always keeps its row.
     Raises UserError after having looked at everything, so that one run shows all that is to be mended.
     """
-    rows = candidates.find(data, {path for path, _ in files_below(data["root"])})
-    looks = list(progress(_look_at_all(data["root"], rows, threads), total=len(rows), label="checking pictures"))
+    store = Store(data["root"], {key: data[key] for key in READING})
+    rows, separator = candidates.find(data, store)
+    looks = list(progress(_look_at_all(store, rows, threads), total=len(rows), label="checking pictures"))
     rows = [row._replace(problem=row.problem or look.problem) for row, look in zip(rows, looks, strict=True)]
     _refuse_escapes(data["root"], [row.path for row, look in zip(rows, looks, strict=True) if look.escapes])
     if data["bad_images"] == "fail":
         # A damaged test picture is the competition's affair; one that is not there is the user's.
         _refuse_bad(data["root"], [row for row, look in zip(rows, looks, strict=True) if _fatal(row, look)])
     kept = [(row, look) for row, look in zip(rows, looks, strict=True) if row.split == "test" or not row.problem]
-    labels = {row: split_labels(row.label, data["separator"]) for row, _ in kept}
-    classes = _classes(data, rows, labels)
-    joint = data["separator"] or ""
+    classes = _classes(data, rows, [row for row, _ in kept])
+    if data["ordered"]:
+        classes.sort(key=natural_key)
+    joint = separator or ""
     records = [
         (
-            *(row.id, row.path, row.split, joint.join(labels[row]), row.group, row.fold),
+            *(row.id, row.path, row.split, joint.join(row.labels), row.group, row.fold),
             *(*look[:5], "unreadable" if row.problem else "ok"),
         )
         for row, look in kept
@@ -80,12 +83,14 @@ def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lamb
         log.warning("Warning: %d pictures are left out, see rejected.csv", len(bad) - len(lost))
     sample = data["sample_submission"]
     info = {
-        "task": "single" if data["separator"] is None else "multi",
+        "task": "single" if separator is None else "multi",
+        "ordered": data["ordered"],
         "classes": classes,
-        "separator": data["separator"],
+        "separator": separator,
         "counts": {split: int((table["split"] == split).sum()) for split in ("train", "valid", "test")}
         | {"rejected": len(bad) - len(lost), "unreadable": len(lost)},
         "root": data["root"],
+        "reading": store.reading,
         "sample_submission": sample and os.path.join(data["root"], sample),
     }
     return Manifest(table, rejected, info | {"digest": identity(table, info)})
@@ -94,7 +99,7 @@ def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lamb
 def identity(table: pd.DataFrame, info: dict) -> str:
     """Digest of all that later results depend on: every row, the classes, the task. Equal data, equal digest."""
     rows = table[IDENTITY].to_numpy(dtype=object).tolist()
-    return digest({"rows": rows, "classes": info["classes"], "task": info["task"]})
+    return digest({"rows": rows, **{key: info[key] for key in ("classes", "task", "ordered", "reading")}})
 
 
 def targets(table: pd.DataFrame, info: dict) -> np.ndarray:
@@ -135,31 +140,32 @@ def read_text_table(path: str | os.PathLike) -> pd.DataFrame:
 # ---- looking at files
 
 
-def _look_at_all(root: str, rows: list[Candidate], threads: int) -> Iterator[Look]:
+def _look_at_all(store: Store, rows: list[Candidate], threads: int) -> Iterator[Look]:
     """One look per row, in order. Decoding and hashing release the interpreter's lock, so threads do run at once."""
-    real_root = os.path.join(os.path.realpath(root), "")
 
     def look(row: Candidate) -> Look:
-        return Look() if row.problem else look_at(os.path.join(root, row.path), real_root)
+        return Look() if row.problem else look_at(store, row.path)
 
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(rows), WINDOW):
             yield from pool.map(look, rows[start : start + WINDOW])
 
 
-def look_at(path: str, real_root: str) -> Look:
-    """Read a file once, hash it and decode it wholly. ``real_root``: where it must lie, with a slash at the end."""
-    if not os.path.realpath(path).startswith(real_root):
+def look_at(store: Store, path: str) -> Look:
+    """Read a picture once, hash it and decode it wholly."""
+    if store.escapes(path):
         return Look(problem="a link that leads out of the data folder", escapes=True)
     try:
-        content = Path(path).read_bytes()
+        content = store.read(path)
     except OSError as error:
         return Look(problem=f"cannot be read ({error.strerror})")
+    except images.BadImage as error:
+        return Look(problem=str(error))
     facts = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     if not content:
         return Look(problem="an empty file", **facts)
     try:
-        image, mode = images.decode(io.BytesIO(content))
+        image, mode = images.decode(content, store.reading["range"])
     except images.BadImage as error:
         return Look(problem=str(error), **facts)
     return Look(*image.size, mode, **facts)
@@ -189,11 +195,11 @@ def _refuse_bad(root: str, bad: list[Candidate]) -> None:
         )
 
 
-def _classes(data: dict, rows: list[Candidate], labels: dict[Candidate, list[str]]) -> list[str]:
+def _classes(data: dict, rows: list[Candidate], kept: list[Candidate]) -> list[str]:
     """Sorted class names of the usable train rows. Raises UserError where there is nothing to tell apart."""
     seen: dict[str, set[str]] = {"train": set(), "valid": set(), "test": set()}
-    for row, names in labels.items():
-        seen[row.split].update(names)
+    for row in kept:
+        seen[row.split].update(row.labels)
     classes = sorted(seen["train"])
     where = os.path.join(data["root"], data["train"])
     if not classes:
@@ -203,10 +209,8 @@ def _classes(data: dict, rows: list[Candidate], labels: dict[Candidate, list[str
         raise UserError(f"{where}: all pictures are of the one class {classes[0]!r}; a classifier needs two")
     strange = sorted(seen["valid"] - seen["train"])
     if strange:
-        raise UserError(
-            f"{data['root']}: {len(strange)} classes are in the valid folder but not in train:{listed(strange)}"
-        )
-    named = {name for row in rows if row.split == "train" for name in split_labels(row.label, data["separator"])}
+        raise UserError(f"{data['root']}: {len(strange)} classes are in valid but not in train:{listed(strange)}")
+    named = {name for row in rows if row.split == "train" for name in row.labels}
     if named > seen["train"]:
         gone = sorted(named - seen["train"])
         log.warning("Warning: %d classes have no usable picture and are left out:%s", len(gone), listed(gone))
