@@ -113,6 +113,7 @@ rule write_submission:
         tuning="<run>/tuning.json",
     output:
         submission=report("<run>/submission.csv", category="Result"),
+        packed=["<run>/submission.csv.gz"] if plan.config["submission"]["gzip"] else [],
     log:
         "<run>/logs/submission.log",
     benchmark:

@@ -1,40 +1,58 @@
 """The submission, in the sample's format where there is one; checked as written, or no file."""
 
+import io
+import os
 from pathlib import Path
 
 import pandas as pd
 
 from eightfold import manifest, submission
+from eightfold.files import read_json
 from eightfold.runtime import job, log
+from eightfold.stores import Store
 
 with job(snakemake.log[0], snakemake.threads):
-    settings = snakemake.params.settings["submission"]
-    table, info = manifest.read_manifest(Path(snakemake.input.manifest).parent)
+    settings, given = snakemake.params.settings["submission"], snakemake.input
+    table, info = manifest.read_manifest(Path(given.manifest).parent)
     test_ids = table["id"][table["split"] == "test"].tolist()
-    classes = info["classes"]
-    predicted = pd.read_csv(snakemake.input.test, dtype={"id": str}, keep_default_na=False)
+    classes, separator = info["classes"], settings["separator"]
+    predicted = pd.read_csv(given.test, dtype={"id": str}, keep_default_na=False)
+    probabilities = predicted.iloc[:, 1:].to_numpy(float)
+    tuned = read_json(given.tuning) if getattr(given, "tuning", None) else {}
     sample = None
     if info["sample_submission"]:
-        sample = submission.read_ids(info["sample_submission"])
-    kind, why = submission.infer_format(sample, classes, info["task"], settings["format"])
+        inside = os.path.relpath(info["sample_submission"], info["root"])
+        sample = submission.read_ids(io.BytesIO(Store(info["root"], info["reading"]).read(inside)))
+    kind, why = submission.infer_format(sample, classes, info["task"], settings["format"], separator)
     log.info("submission format: %s (%s)", kind, why)
+    if kind == "positive":
+        log.info(
+            "the probability is that of class %r", submission.positive_class(sample, classes, settings["positive"])
+        )
     answer = submission.table(
         predicted.iloc[:, 0].tolist(),
-        predicted.iloc[:, 1:].to_numpy(float),
+        probabilities,
         classes,
         kind,
         sample,
         settings["positive"],
-        settings["clip"],
-        info["separator"] or " ",
+        settings["clip"] or tuned.get("clip", 0),
+        separator,
+        settings["id_column"],
+        settings["label_column"],
+        submission.decide(probabilities, classes, info["task"] == "multi", tuned),
+        submission.answers_per_row(sample, classes, settings["top_k"], separator),
+        never_empty=bool((table["labels"][table["split"] != "test"] != "").all()),
     )
     submission.write_checked(
         snakemake.output.submission,
         answer,
+        settings["gzip"] and f"{snakemake.output.submission}.gz",
         test_ids=test_ids,
         kind=kind,
         single_label=info["task"] == "single",
         classes=classes,
         sample=sample,
+        separator=separator,
     )
     log.info("%d rows: %s", len(answer), snakemake.output.submission)

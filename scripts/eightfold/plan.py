@@ -313,7 +313,13 @@ class Plan:
         )
 
     def submission_settings(self) -> dict:
-        return _sorted({"submission": self.config["submission"]})
+        data, submission = self.config["data"], self.config["submission"]
+        separator = submission["separator"] or data["separator"] or " "
+        # What the columns are called where there is no sample.
+        names = {"id_column": data["id"], "label_column": data["label"] if data["source"] == "csv" else "label"}
+        if isinstance(data["label"], list):
+            names["label_column"] = "label"
+        return _sorted({"submission": {**submission, "separator": separator, **names}})
 
     def report_settings(self, versions: dict) -> dict:
         return _sorted({"run": self.config["run"], "config": self.config, "versions": versions})
