@@ -10,10 +10,19 @@ from pathlib import Path
 
 BREEDS = ["affenpinscher", "black-and-tan_coonhound", "dingo"]
 LEAVES = ["healthy", "multiple_diseases", "rust", "scab"]
-FINDINGS = (
-    "ETT - Abnormal,ETT - Borderline,ETT - Normal,NGT - Abnormal,NGT - Borderline,NGT - Incompletely Imaged,NGT - Normal,"
-    "CVC - Abnormal,CVC - Borderline,CVC - Normal,Swan Ganz Catheter Present"
-).split(",")
+FINDINGS = [
+    "ETT - Abnormal",
+    "ETT - Borderline",
+    "ETT - Normal",
+    "NGT - Abnormal",
+    "NGT - Borderline",
+    "NGT - Incompletely Imaged",
+    "NGT - Normal",
+    "CVC - Abnormal",
+    "CVC - Borderline",
+    "CVC - Normal",
+    "Swan Ganz Catheter Present",
+]
 
 
 def chance(cell: str) -> bool:

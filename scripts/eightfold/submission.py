@@ -218,6 +218,8 @@ def problems(
             result.append(f"labels that are no classes: {strange[:5]}")
         if any(len(set(names)) < len(names) for names in answers):
             result.append("a label twice in one answer")
+        if kind == "top_k" and not all(answers):
+            result.append("an answer without a name")
     return result
 
 
