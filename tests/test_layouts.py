@@ -5,6 +5,7 @@ import json
 import logging
 import runpy
 import struct
+import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -367,7 +368,7 @@ def test_pictures_that_are_files_of_arrays(tmp_path):
 
 
 def test_a_dicom_file_without_its_library_is_told(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(UserError, match="pip install pydicom"):
         images.decode(bytes(128) + b"DICM" + bytes(50))
 
@@ -542,3 +543,44 @@ def test_the_listing_sees_a_corrected_label_in_json(tmp_path):
     first = listing_digest(tmp_path)
     (tmp_path / "a.json").write_text("[2]")
     assert listing_digest(tmp_path) != first
+
+
+# ---- extras, where their libraries are
+
+
+def test_a_7z_archive_is_a_folder_too(zipped, tmp_path):
+    py7zr = pytest.importorskip("py7zr")
+    expected = manifest.build(zipped)
+    with zipfile.ZipFile(tmp_path / "train.zip") as file:
+        file.extractall(tmp_path / "unpacked")
+    with py7zr.SevenZipFile(tmp_path / "train.7z", "w") as file:
+        file.writeall(tmp_path / "unpacked" / "in", "in")
+    built = manifest.build(zipped | {"train": "train.7z/in"}, threads=2)
+    assert built.table.drop(columns="path").equals(expected.table.drop(columns="path"))
+    (tmp_path / "train.7z").write_bytes((tmp_path / "train.7z").read_bytes()[:200])
+    refused(zipped | {"train": "train.7z/in"}, "train.7z")
+
+
+def test_a_7z_archive_without_its_library_is_told(zipped, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "py7zr", None)
+    (tmp_path / "train.7z").write_bytes(b"7z")
+    refused(zipped | {"train": "train.7z"}, "train.7z", "pip install py7zr")
+
+
+@pytest.mark.parametrize(("meaning", "expected"), [("MONOCHROME2", [0, 64, 255]), ("MONOCHROME1", [255, 191, 0])])
+def test_a_dicom_picture(meaning, expected):
+    pydicom = pytest.importorskip("pydicom")
+    values = np.array([[0, 1000, 4000]], np.uint16)
+    file = pydicom.Dataset()
+    file.Rows, file.Columns, file.SamplesPerPixel, file.PhotometricInterpretation = 1, 3, 1, meaning
+    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 12, 11, 0
+    file.PixelData, file.SOPClassUID, file.SOPInstanceUID = values.tobytes(), "1.2.840.10008.5.1.4.1.1.7", "1.2.3"
+    file.file_meta = pydicom.dataset.FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    content = io.BytesIO()
+    pydicom.dcmwrite(content, file, enforce_file_format=True)
+    image, mode = images.decode(content.getvalue())
+    assert np.asarray(image)[0, :, 1].tolist() == expected and mode == f"DICOM {meaning}"
+    assert np.asarray(images.open_image(content.getvalue(), (0, 8000)))[0, 2, 0] in (127, 128)
+    with pytest.raises(images.BadImage, match="not a readable DICOM"):
+        images.decode(content.getvalue()[:250])

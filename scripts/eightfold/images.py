@@ -9,7 +9,7 @@ import zlib
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from eightfold.files import UserError
 
@@ -149,9 +149,13 @@ def _stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
 def _array(content: bytes, span: Span) -> tuple[Image.Image, str]:
     """A .npy file as a picture. Its mode is told as its type and channels, e.g. float32x2."""
     try:
-        values = np.load(io.BytesIO(content), allow_pickle=False)
+        return _drawn(np.load(io.BytesIO(content), allow_pickle=False), span)
     except _DAMAGE as error:
         raise BadImage(f"not a readable .npy file ({error})") from error
+
+
+def _drawn(values: np.ndarray, span: Span) -> tuple[Image.Image, str]:
+    """(H, W), (H, W, C) or (C, H, W) values as a picture of 1 to 4 channels, of which the fourth does not count."""
     if values.ndim == 3 and values.shape[2] > 4 and values.shape[0] <= 4:
         values = np.moveaxis(values, 0, 2)
     if values.ndim == 2:
@@ -159,19 +163,25 @@ def _array(content: bytes, span: Span) -> tuple[Image.Image, str]:
     if values.ndim != 3 or values.shape[2] > 4 or not values.size or values.dtype.kind not in "buif":
         raise BadImage(f"an array of {values.dtype} of shape {values.shape} is no picture")
     _check_size(values.shape[1], values.shape[0])
-    if values.dtype == bool or (span is None and values.dtype == np.uint16):
-        values = (values // 257 if values.dtype == np.uint16 else values * 255).astype(np.uint8)
-    elif span is not None or values.dtype != np.uint8:
-        # Without a span, each picture's own darkest and lightest value.
-        finite = values[np.isfinite(values)]
-        low, high = span or ((finite.min(), finite.max()) if finite.size else (0, 1))
-        values = _stretched(values, low, high if high > low else low + 1)
-    mode, channels = f"{np.load(io.BytesIO(content), allow_pickle=False).dtype}x{values.shape[2]}", values.shape[2]
-    if channels == 1:
+    mode = f"{values.dtype}x{values.shape[2]}"
+    if values.dtype == bool:
+        values = values * np.uint8(255)
+    elif values.dtype != np.uint8 or span is not None:
+        values = _stretched(values, *(span or _span_of(values)))
+    if values.shape[2] == 1:
         values = np.repeat(values, 3, 2)
-    elif channels == 2:  # two bands and their mean, as is usual for radar
-        values = np.dstack([values, values.mean(2)])
-    return Image.fromarray(np.ascontiguousarray(values[:, :, :3].astype(np.uint8))), mode
+    elif values.shape[2] == 2:  # two bands and their mean, as is usual for radar
+        values = np.dstack([values, values.mean(2).astype(np.uint8)])
+    return Image.fromarray(np.ascontiguousarray(values[:, :, :3])), mode
+
+
+def _span_of(values: np.ndarray) -> tuple[float, float]:
+    """All that 16 bits can say; else the array's own least and greatest value."""
+    finite = values[np.isfinite(values)]
+    if values.dtype == np.uint16 or not finite.size:
+        return 0, 65_535
+    low, high = float(finite.min()), float(finite.max())
+    return low, high if high > low else low + 1
 
 
 def _dicom(content: bytes, span: Span) -> tuple[Image.Image, str]:
@@ -183,20 +193,16 @@ def _dicom(content: bytes, span: Span) -> tuple[Image.Image, str]:
     try:
         file = pydicom.dcmread(io.BytesIO(content))
         _check_size(int(file.Columns), int(file.Rows))
-        values = file.pixel_array
-        if values.ndim == 3 and file.get("SamplesPerPixel", 1) == 1:
-            values = values[0]  # of several frames the first, as of an animation
-        if values.dtype != np.uint8 or span is not None:
-            slope, intercept = float(file.get("RescaleSlope", 1)), float(file.get("RescaleIntercept", 0))
-            values = values * slope + intercept
-        if file.PhotometricInterpretation == "MONOCHROME1":  # 0 is white
-            values = (values.max() if span is None else sum(span)) - values
-        elif str(file.PhotometricInterpretation).startswith("YBR"):
-            values = importlib.import_module("pydicom.pixels").convert_color_space(
-                values, file.PhotometricInterpretation, "RGB"
-            )
+        values, meaning = file.pixel_array, str(file.PhotometricInterpretation)
+        if int(file.get("NumberOfFrames", 1) or 1) > 1:
+            values = values[0]  # as of an animation
+        if meaning.startswith("YBR") and values.ndim == 3:
+            values = importlib.import_module("pydicom.pixels").convert_color_space(values, meaning, "RGB")
+        elif meaning.startswith("MONOCHROME"):
+            values = values * float(file.get("RescaleSlope", 1)) + float(file.get("RescaleIntercept", 0))
     except (*_DAMAGE, AttributeError) as error:
         raise BadImage(f"not a readable DICOM file ({error})") from error
-    array = io.BytesIO()
-    np.save(array, values, allow_pickle=False)
-    return _array(array.getvalue(), span)[0], f"DICOM {file.PhotometricInterpretation}"
+    picture, _ = _drawn(values, span)
+    if meaning == "MONOCHROME1":  # its least value is white
+        picture = ImageOps.invert(picture)
+    return picture, f"DICOM {meaning}"

@@ -1,9 +1,11 @@
 """Files below the data root, by path, where a zip archive, a JSON file of arrays and a .npy stack count as folders.
 
-`train.zip/a/1.jpg` is a member of an archive, read where it lies and never unpacked to disk; `train.json/4f29` is the
+`train.zip/a/1.jpg` is a member of an archive, read where it lies and never unpacked to disk (so is `train.7z/a/1.jpg`,
+by py7zr, which has to hold all of an archive in memory); `train.json/4f29` is the
 record whose id is 4f29, `x.npy/7` the eighth array: both come as the bytes of a .npy file, which images.py decodes.
 """
 
+import importlib
 import io
 import json
 import math
@@ -24,6 +26,7 @@ from eightfold.images import BadImage
 from eightfold.listing import LITTER, files_below
 
 MAX_MEMBER = 2**30  # bytes: twice the largest picture that images.py takes, as RGB
+MAX_UNPACKED = 2**33  # bytes of a .7z archive, which can only be unpacked as a whole
 MAX_RATIO, SMALL = 200, 2**26  # a member above SMALL bytes that packs better than this is a bomb and no picture
 
 
@@ -33,7 +36,7 @@ class Store:
     def __init__(self, root: str | os.PathLike, reading: dict):
         self.root, self.reading = os.fspath(root), reading
         self._real = os.path.join(os.path.realpath(root), "")
-        self._open: dict[str, _Zip | _Records | _Stack] = {}
+        self._open: dict[str, _Zip | _SevenZip | _Records | _Stack] = {}
         self._lock = threading.Lock()
 
     def files(self, folders: Iterable[str] = ()) -> set[str]:
@@ -45,7 +48,7 @@ class Store:
 
     def folders(self) -> list[str]:
         """Names of the folders at the root, and of those in the archives that were opened: for messages."""
-        here = [entry.name for entry in os.scandir(self.root) if entry.is_dir() or entry.name.endswith(".zip")]
+        here = [entry.name for entry in os.scandir(self.root) if entry.is_dir() or entry.name.endswith((".zip", ".7z"))]
         inner = {
             f"{path}/{name.split('/')[0]}" for path, opened in self._open.items() for name in opened.names()[:9999]
         }
@@ -81,10 +84,10 @@ class Store:
                 opened = self._open[path] = _Records(os.path.join(self.root, path), self.reading, self.read(path))
         return opened.records
 
-    def _container(self, path: str) -> "_Zip | _Records | _Stack":
+    def _container(self, path: str) -> "_Zip | _SevenZip | _Records | _Stack":
         with self._lock:
             if path not in self._open:
-                kind = {".zip": _Zip, ".json": _Records, ".npy": _Stack}[os.path.splitext(path)[1]]
+                kind = {".zip": _Zip, ".7z": _SevenZip, ".json": _Records, ".npy": _Stack}[os.path.splitext(path)[1]]
                 self._open[path] = kind(os.path.join(self.root, path), self.reading)
             return self._open[path]
 
@@ -93,7 +96,7 @@ class Store:
         parts = os.path.normpath(path).split("/")
         for end, part in enumerate(parts, 1):
             suffix = os.path.splitext(part)[1]
-            if suffix in (".zip", ".npy") or (suffix == ".json" and self.reading["bands"]):
+            if suffix in (".zip", ".7z", ".npy") or (suffix == ".json" and self.reading["bands"]):
                 container = "/".join(parts[:end])
                 if container in self._open or os.path.isfile(os.path.join(self.root, container)):
                     return container, "/".join(parts[end:])
@@ -112,10 +115,11 @@ class _Zip:
         self.members: dict[str, zipfile.ZipInfo] = {}
         for member in self.archive.infolist():
             name = member.filename.replace("\\", "/")
-            parts = name.split("/")
-            if member.is_dir() or any(part in LITTER or (part.startswith(".") and part != "..") for part in parts):
+            if member.is_dir() or _is_litter(name):
                 continue
-            if problem := _refusal(member, name, name in self.members):
+            link, locked = stat.S_ISLNK(member.external_attr >> 16), bool(member.flag_bits & 1)
+            problem = _refusal(name, link, name in self.members, locked, member.file_size, member.compress_size)
+            if problem:
                 raise UserError(f"{path}: member {member.filename!r} {problem}; such an archive is not opened")
             self.members[name] = member
 
@@ -131,18 +135,70 @@ class _Zip:
             raise BadImage(f"damaged in its archive ({error})") from error
 
 
-def _refusal(member: zipfile.ZipInfo, name: str, twice: bool) -> str:
-    """What is wrong with a member of an archive; empty when nothing."""
+class _SevenZip:
+    """A .7z archive, unpacked into memory when the first of its members is read."""
+
+    def __init__(self, path: str, reading: dict):
+        try:
+            py7zr = importlib.import_module("py7zr")
+        except ImportError:
+            raise UserError(f"{path}: needs the package py7zr: pip install py7zr. Or unpack it by hand") from None
+        self.path, self.contents, self.lock = path, None, threading.Lock()
+        try:
+            with py7zr.SevenZipFile(path) as archive:
+                locked, members = archive.needs_password(), archive.list()
+        except (OSError, py7zr.Bad7zFile) as error:
+            raise UserError(f"{path}: not a readable 7z archive ({error}); download it again") from error
+        self.members: list[str] = []
+        total, packed = sum(member.uncompressed for member in members), os.path.getsize(path)
+        if total > MAX_UNPACKED:
+            raise UserError(f"{path}: {total:,} bytes are too many to unpack in memory; unpack it by hand")
+        for member in members:
+            name = member.filename
+            if member.is_directory or _is_litter(name):
+                continue
+            # Members are packed together, so that each counts as if it were the whole archive.
+            if problem := _refusal(name, member.is_symlink, name in self.members, locked, total, packed, MAX_UNPACKED):
+                raise UserError(f"{path}: member {name!r} {problem}; such an archive is not opened")
+            self.members.append(name)
+
+    def names(self) -> list[str]:
+        return self.members
+
+    def read(self, name: str) -> bytes:
+        with self.lock:
+            if self.contents is None:
+                self.contents = self._unpacked()
+        if name not in self.contents:
+            raise FileNotFoundError(2, "no such member", f"{self.path}/{name}")
+        return self.contents[name]
+
+    def _unpacked(self) -> dict[str, bytes]:
+        py7zr, factories = importlib.import_module("py7zr"), importlib.import_module("py7zr.io")
+        factory = factories.BytesIOFactory(MAX_UNPACKED)
+        try:
+            with py7zr.SevenZipFile(self.path) as archive:
+                archive.extract(targets=self.members, factory=factory)
+        except (OSError, py7zr.exceptions.ArchiveError, EOFError, ValueError) as error:
+            raise UserError(f"{self.path}: damaged ({error}); download it again") from error
+        return {name: product.read() for name, product in factory.products.items() if product.seek(0) == 0}
+
+
+def _is_litter(name: str) -> bool:
+    return any(part in LITTER or (part.startswith(".") and part != "..") for part in name.split("/"))
+
+
+def _refusal(name: str, link: bool, twice: bool, locked: bool, size: int, packed: int, limit: int = MAX_MEMBER) -> str:
+    """What is wrong with a member of an archive; empty when nothing. ``size`` and ``packed``: bytes."""
     if name.startswith("/") or ".." in name.split("/") or re.match("[A-Za-z]:", name):
         return "would leave its folder"
-    if stat.S_ISLNK(member.external_attr >> 16):
+    if link:
         return "is a link"
-    if member.flag_bits & 1:
+    if locked:
         return "is encrypted"
     if twice:
         return "is there twice"
-    size, packed = member.file_size, max(member.compress_size, 1)
-    if size > MAX_MEMBER or (size > SMALL and size / packed > MAX_RATIO):
+    if size > limit or (size > SMALL and size / max(packed, 1) > MAX_RATIO):
         return f"is a zip bomb: {packed:,} bytes that unpack to {size:,}"
     return ""
 
