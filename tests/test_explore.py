@@ -20,7 +20,12 @@ def data(tmp_path):
         rows.append((f"<{number}>", f"{number}.png", name, 20 + number, 10, "ok"))
     rows.append(("t", "t.png", "", 0, 0, "unreadable"))
     table = pd.DataFrame(rows, columns=["id", "path", "labels", "width", "height", "status"])
-    return table, {"classes": sorted(NASTY), "separator": None, "root": str(tmp_path)}
+    return table, {
+        "classes": sorted(NASTY),
+        "separator": None,
+        "root": str(tmp_path),
+        "reading": {"id": "id", "bands": None, "range": None},
+    }
 
 
 def test_counts_are_sorted_and_of_labelled_images(data):

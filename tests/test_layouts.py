@@ -178,8 +178,8 @@ TINY = {
 }
 
 
-def run_in_this_process(config: dict, target: str) -> list[str]:
-    """Run the jobs that Snakemake plans for a target, one after another, without a process for each; their rules.
+def run_in_this_process(config: dict, *targets: str) -> list[str]:
+    """Run the jobs that Snakemake plans for its targets, one after another, without a process for each; their rules.
 
     The plan, the files and the params of every job are Snakemake's own; only the start of Python and torch is saved.
     """
@@ -194,7 +194,7 @@ def run_in_this_process(config: dict, target: str) -> list[str]:
             snakefile=ROOT / "Snakefile",
             workdir=Path.cwd(),
         )
-        workflow.dag(DAGSettings(targets={target})).execute_workflow(executor="dryrun")
+        workflow.dag(DAGSettings(targets=set(targets))).execute_workflow(executor="dryrun")
         parts = ("input", "output", "params", "wildcards", "log", "resources")
         jobs = [
             SimpleNamespace(
@@ -217,7 +217,7 @@ def test_the_workflow_takes_an_example_to_an_accepted_submission(name, tmp_path,
     wanted = miniatures.write(name, tmp_path / "data")
     config = check_yaml_file(ROOT / "examples" / f"{name}.yaml") | TINY
     config["data"]["root"] = "data"
-    ran = run_in_this_process(config, f"results/{name}/submission.csv")
+    ran = run_in_this_process(config, f"results/{name}/submission.csv", f"results/{name}/explore/sample.svg")
     assert {"manifest.py", "pixels.py", "train.py", "predict.py", "evaluate.py", "submission.py"} <= set(ran)
     assert checker.faults(name, tmp_path / f"results/{name}/submission.csv", wanted) == []
     figures = json.loads((tmp_path / f"results/{name}/metrics.json").read_text())["final"]

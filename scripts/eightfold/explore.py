@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from eightfold import images, plots
 from eightfold.sheets import ellipsis, sheet
+from eightfold.stores import Store
 from eightfold.tables import split_labels
 
 MOST_BARS = 40  # classes that are still read as one bar each
@@ -100,10 +101,10 @@ def choose_sample(table: pd.DataFrame, info: dict, seed: int) -> list[tuple[str,
 
 def write_sample(path: str | os.PathLike, table: pd.DataFrame, info: dict, seed: int) -> None:
     """A sheet of random images, class by class, read from the data root. Same seed and data, same bytes."""
-    sample = choose_sample(table, info, seed)
+    sample, store = choose_sample(table, info, seed), Store(info["root"], info["reading"])
     pictures, captions = [], []
     for name, row in sample:
-        picture = images.open_image(os.path.join(info["root"], table["path"][row]))
+        picture = images.open_image(store.read(table["path"][row]), info["reading"]["range"])
         picture.thumbnail((320, 320), reducing_gap=2.0)  # forty full-size photographs would fill the memory
         pictures.append(np.asarray(picture))
         size = f"{table['width'][row]} × {table['height'][row]} px"
