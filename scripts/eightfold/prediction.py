@@ -8,13 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from eightfold import tensors
+from eightfold import inference, tensors
 from eightfold.devices import Device
 from eightfold.files import UserError
 from eightfold.metrics import sigmoid, softmax
-from eightfold.runtime import progress
-
-BATCH = 64
+from eightfold.runtime import counted
 
 
 def logits_of_views(
@@ -22,15 +20,12 @@ def logits_of_views(
 ) -> torch.Tensor:
     """Logits of the plain view and of views 1 to ``views``: float32 (1 + views, rows, classes)."""
     net = net.to(device.device, memory_format=torch.channels_last).eval()
-    jobs = [(view, rows[i : i + BATCH]) for view in range(1 + views) for i in range(0, len(rows), BATCH)]
-    parts: list[list[torch.Tensor]] = [[] for _ in range(1 + views)]
-    with torch.inference_mode(), device.autocast():
-        for view, batch in progress(jobs, len(jobs), "prediction", " batches"):
-            inputs = source(batch, view).contiguous(memory_format=torch.channels_last)
-            parts[view].append(net(inputs).float().cpu())
-    if not len(rows):  # more parts than batches leave some without rows
-        return torch.empty(1 + views, 0, net.head[-1].out_features)
-    return torch.stack([torch.cat(part) for part in parts])
+    classes = net.head[-1].out_features
+    batches = (1 + views) * -(-len(rows) // inference.BATCH)
+    with counted(batches, "prediction", " batches") as told:
+        return torch.stack(
+            [inference.outputs(net, source, rows, view, device, classes, told) for view in range(1 + views)]
+        )
 
 
 def join(paths: Sequence[str | os.PathLike], rows: np.ndarray, identity: str) -> torch.Tensor:
