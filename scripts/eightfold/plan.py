@@ -235,7 +235,10 @@ class Plan:
 
     def lr_find_settings(self, stage: str) -> dict:
         settings = self._training_settings(stage)
-        unread = ("schedule", "mixup", "cutmix", "sampler", "averaging", "ema_decay")
+        unread = ["schedule", "mixup", "cutmix", "sampler", "averaging", "ema_decay"]
+        if not settings["stage"]["augment"]:
+            # The sweep of an augmented stage goes through its views; a plain one does not know how long the stage is.
+            unread += ["cycles", "cycle_len", "cycle_mult", "first_view"]
         settings["stage"] = {key: value for key, value in settings["stage"].items() if key not in unread}
         return _sorted({**settings, "lr_find": self.config["lr_find"]})
 

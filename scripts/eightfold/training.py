@@ -15,6 +15,7 @@ from eightfold import metrics, nets, regularise, schedules, tensors
 from eightfold.averaging import Average, refresh_batchnorm
 from eightfold.devices import Device
 from eightfold.files import UserError
+from eightfold.optimizers import SGD
 from eightfold.randomness import generator, seed_for
 from eightfold.regularise import loss_of
 from eightfold.runtime import log, progress, stops_at_a_step, terminated
@@ -76,7 +77,7 @@ class Stepper:
         if stage.get("optimizer", "sgd") == "adamw":
             self.optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=decay)
         else:
-            self.optimizer = torch.optim.SGD(parameters, lr=0.0, momentum=MOMENTUM, weight_decay=decay)
+            self.optimizer = SGD(parameters, MOMENTUM, decay)
         self.micro_batch: int | None = None  # images; None: the whole batch
 
     def __call__(self, inputs: torch.Tensor, targets: torch.Tensor, lrs: Sequence[float], seed: int) -> float:
@@ -222,6 +223,7 @@ def train(
             )
             if i == per_epoch - 1:
                 _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, time.monotonic() - began)
+                _refuse_divergence(net, records.epochs[-1], stage["name"], lrs[-1])
                 if epoch + 1 == ends[cycle]:
                     snapshot(cycle + 1)
                     average.after_cycle(net)
@@ -236,6 +238,22 @@ def train(
             order = epoch_batches(train_rows, batch_size, seed, stage["name"], 0)
             refresh_batchnorm(net, (functools.partial(source, rows, 0) for rows in order), bn_freeze)
     return records
+
+
+def _refuse_divergence(net: nn.Module, told: dict, stage: str, lr: float) -> None:
+    """Raise UserError when an epoch leaves a network that is of no use, though each mini-batch's loss was a number.
+
+    The last update shows in no loss of training, and BatchNorm hides weights that have exploded until eval mode.
+    """
+    lost = [name for name, value in net.state_dict().items() if not value.isfinite().all()]
+    loss = told["valid_loss"]
+    if not lost and (loss is None or math.isfinite(loss)):
+        return
+    what = f"the validation loss is {loss}" if not lost else f"{lost[0]} holds numbers that are not finite"
+    raise UserError(
+        f"stage {stage}: {what} after epoch {told['epoch']}, learning rate {lr:.3g}: the training has diverged. "
+        "Nothing was written; lower this stage's lr"
+    )
 
 
 def _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, seconds) -> None:
