@@ -22,10 +22,14 @@ BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission report explore lr_find evaluate clean_cache plan score test lint format help broken
+.PHONY: submission report explore lr_find evaluate clean_cache plan slurm-test score test lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
 	@$(call snakemake,$@)
+
+slurm-test: $(TOOLS) ## the pipeline on a real SLURM of two nodes, started here for the test (as root: installs it)
+	.venv/bin/python tests/slurm/cluster.py install
+	.venv/bin/python -m pytest tests/test_slurm.py -rs
 
 plan: $(READY) ## what `make submission` would run, and why
 	@$(call snakemake,submission --dry-run)

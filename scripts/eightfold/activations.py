@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from eightfold import tensors
 from eightfold.devices import Device
+from eightfold.files import UserError
 from eightfold.nets import Trunk
 from eightfold.runtime import progress
 
@@ -31,6 +33,8 @@ def compute(
             if done == len(batches) or batches[done][0] != view:
                 yield view, torch.cat(parts)
                 parts = []
+    if not batches:  # more parts than batches leave some without rows
+        yield from ((view, torch.empty(0, 2 * trunk.features)) for view in views)
 
 
 def write(path: str | os.PathLike, rows: np.ndarray, views: dict[int, torch.Tensor], identity: str) -> None:
@@ -44,3 +48,14 @@ def read(path: str | os.PathLike, identity: str | None = None) -> dict[int, tupl
     found = tensors.load(path, identity)
     rows = found.pop("rows")
     return {int(name.removeprefix("view")): (rows, values) for name, values in found.items()}
+
+
+def join(paths: Sequence[str | os.PathLike], rows: np.ndarray, identity: str) -> dict[int, torch.Tensor]:
+    """View: activations of ``rows``, from files that hold consecutive parts of them."""
+    parts = [read(path, identity) for path in paths]
+    for view in parts[0]:
+        if torch.cat([part[view][0] for part in parts]).tolist() != rows.tolist():
+            raise UserError(
+                f"{Path(paths[0]).parent}: the parts are not those of these images; delete it and run again"
+            )
+    return {view: torch.cat([part[view][1] for part in parts]) for view in parts[0]}

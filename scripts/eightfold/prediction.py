@@ -1,12 +1,16 @@
 """Prediction: logits of every view, then one table of probabilities."""
 
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from eightfold import tensors
 from eightfold.devices import Device
+from eightfold.files import UserError
 from eightfold.metrics import sigmoid, softmax
 from eightfold.runtime import progress
 
@@ -24,7 +28,17 @@ def logits_of_views(
         for view, batch in progress(jobs, len(jobs), "prediction", " batches"):
             inputs = source(batch, view).contiguous(memory_format=torch.channels_last)
             parts[view].append(net(inputs).float().cpu())
+    if not len(rows):  # more parts than batches leave some without rows
+        return torch.empty(1 + views, 0, net.head[-1].out_features)
     return torch.stack([torch.cat(part) for part in parts])
+
+
+def join(paths: Sequence[str | os.PathLike], rows: np.ndarray, identity: str) -> torch.Tensor:
+    """Logits (members, 1 + views, rows, classes) of ``rows``, from files that hold consecutive parts of them."""
+    parts = [tensors.load(path, identity) for path in paths]
+    if torch.cat([part["rows"] for part in parts]).tolist() != rows.tolist():
+        raise UserError(f"{Path(paths[0]).parent}: the parts are not those of these images; delete it and run again")
+    return torch.cat([part["logits"] for part in parts], 2)
 
 
 def view_weights(views: int, kind: str) -> np.ndarray:
