@@ -38,7 +38,10 @@ with job(snakemake.log[0], snakemake.threads):
             nets.load_part(net.trunk, head if own_trunk else given.trunk, f"{member if own_trunk else ''}trunk")
             nets.load_part(net.head, head, f"{member}head")
             log.info("%s %s: %d images, %d views", head, member, len(rows), 1 + settings["views"])
-            logits.append(prediction.logits_of_views(net, source, rows, settings["views"], here))
+            if len(rows):
+                logits.append(prediction.logits_of_views(net, source, rows, settings["views"], here))
+            else:  # none of the test images can be read
+                logits.append(torch.empty(1 + settings["views"], 0, len(info["classes"])))
     identity = identity_of(settings, snakemake.params.code, *stages.identity_inputs(given))
     # logits: (members, views, rows, classes)
     tensors.save(snakemake.output.logits, {"rows": torch.tensor(rows), "logits": torch.stack(logits)}, identity)
