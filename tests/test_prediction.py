@@ -84,14 +84,6 @@ def test_views_come_in_order_and_batches_do_not_matter(monkeypatch):
     torch.testing.assert_close(prediction.logits_of_views(Flat(), source, rows, 2, CPU), whole)
 
 
-def test_nothing_to_predict_is_no_error():
-    net = nn.Sequential(nn.Flatten(), nn.Linear(5, 3))
-    found = prediction.logits_of_views(
-        net, lambda rows, view: torch.zeros(len(rows), 5, 1, 1), np.empty(0, int), 2, CPU
-    )
-    assert found.shape[:2] == (3, 0)
-
-
 def test_class_prior():
     np.testing.assert_allclose(prediction.class_prior(np.array([0, 2, 2, 2]), 4), [0.25, 0, 0.75, 0])
     np.testing.assert_allclose(prediction.class_prior(np.array([[1, 0], [1, 1]]), 2), [1, 0.5])

@@ -1,6 +1,7 @@
 """Learning rates: the closed form against fastai 0.7's loop, written again from the recipe, step by step."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -69,5 +70,5 @@ def test_rates_of_groups():
 def test_the_sweep_is_geometric_and_meets_both_ends():
     found = [schedules.finder_lr(step, 100, 1e-5, 10) for step in range(100)]
     assert found[0] == pytest.approx(1e-5) and found[-1] == pytest.approx(10)
-    ratios = [b / a for a, b in zip(found, found[1:], strict=False)]
+    ratios = [b / a for a, b in pairwise(found)]
     assert ratios == pytest.approx([1e6 ** (1 / 99)] * 99)
