@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import sklearn.metrics as sk
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
@@ -20,6 +20,7 @@ def several(seed, n=50, classes=4):
     return metrics.sigmoid(random.normal(0, 4, (n, classes))), (random.random((n, classes)) < 0.4).astype(np.float32)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_single_label_figures_are_scikit_learns(seed):
     p, y = single(seed)
@@ -27,6 +28,7 @@ def test_single_label_figures_are_scikit_learns(seed):
     assert metrics.log_loss(p, y) == pytest.approx(sk.log_loss(y, p, labels=range(4)))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_several_label_figures_are_scikit_learns(seed):
     p, y = several(seed)

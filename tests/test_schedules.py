@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eightfold import schedules
@@ -23,6 +23,7 @@ def fastai07(batches, cycles, cycle_len, cycle_mult):
     return factors
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
 def test_the_closed_form_is_the_loop(batches, cycles, cycle_len, cycle_mult):
     lengths = schedules.cycle_lengths(cycles, cycle_len, cycle_mult)
