@@ -267,7 +267,7 @@ def test_without_test_pictures_a_run_ends_at_evaluate(tmp_path):
     del config["data"]["sample_submission"]
     checkout.configure(config)
     output = checkout.run("submission", ok=False)
-    assert "has no test images" in output and "evaluate" in output and "Traceback" not in output
+    assert "has no test images" in output and "ask for `evaluate` instead" in output
     assert not checkout["results"].exists()
     checkout.run("evaluate")
     assert json.loads(checkout[f"{RUN}/metrics.json"].read_text())["final"]["images"] == 6
