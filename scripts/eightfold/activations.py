@@ -12,6 +12,7 @@ from eightfold.devices import Device
 from eightfold.files import UserError
 from eightfold.nets import Trunk
 from eightfold.runtime import counted
+from eightfold.shards import BATCH
 
 
 def compute(
@@ -23,7 +24,7 @@ def compute(
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield (view, float32 (rows, 2 * features)) for each view, in order."""
     trunk = trunk.to(device.device, memory_format=torch.channels_last).eval()
-    batches = len(views) * -(-len(rows) // inference.BATCH)
+    batches = len(views) * -(-len(rows) // BATCH)
     with counted(batches, "activations", " batches") as told:
         for view in views:
             yield view, inference.outputs(trunk, source, rows, view, device, 2 * trunk.features, told)

@@ -13,6 +13,7 @@ from eightfold.devices import Device
 from eightfold.files import UserError
 from eightfold.metrics import sigmoid, softmax
 from eightfold.runtime import counted
+from eightfold.shards import BATCH
 
 
 def logits_of_views(
@@ -21,7 +22,7 @@ def logits_of_views(
     """Logits of the plain view and of views 1 to ``views``: float32 (1 + views, rows, classes)."""
     net = net.to(device.device, memory_format=torch.channels_last).eval()
     classes = net.head[-1].out_features
-    batches = (1 + views) * -(-len(rows) // inference.BATCH)
+    batches = (1 + views) * -(-len(rows) // BATCH)
     with counted(batches, "prediction", " batches") as told:
         return torch.stack(
             [inference.outputs(net, source, rows, view, device, classes, told) for view in range(1 + views)]
