@@ -17,11 +17,18 @@ from eightfold.shards import BATCH
 
 
 def logits_of_views(
-    net: nn.Module, source: Callable[[np.ndarray, int], torch.Tensor], rows: np.ndarray, views: int, device: Device
+    net: nn.Module,
+    source: Callable[[np.ndarray, int], torch.Tensor],
+    rows: np.ndarray,
+    views: int,
+    device: Device,
+    classes: int = 0,
 ) -> torch.Tensor:
-    """Logits of the plain view and of views 1 to ``views``: float32 (1 + views, rows, classes)."""
+    """Logits of the plain view and of views 1 to ``views``: float32 (1 + views, rows, classes).
+
+    ``classes`` need only be told where there may be no rows.
+    """
     net = net.to(device.device, memory_format=torch.channels_last).eval()
-    classes = net.head[-1].out_features
     batches = (1 + views) * -(-len(rows) // BATCH)
     with counted(batches, "prediction", " batches") as told:
         return torch.stack(
