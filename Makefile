@@ -1,11 +1,13 @@
 # Everything a user runs. `make help` lists it. No activation is needed: what runs here runs in .venv.
 #   CORES=4             processors to use (all)
 #   CONFIG=file.yaml    a config in place of config.yaml
+#   IMAGES=folder       new pictures, for `make predict`
 #   PYTHON=python3.12   the Python, 3.11 or later, that .venv is made with
 
 PYTHON ?= python3
 CORES  ?= all
 CONFIG ?=
+IMAGES ?=
 
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -21,10 +23,13 @@ BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission report explore lr_find evaluate clean_cache plan score test lint format help broken
+.PHONY: submission report explore lr_find evaluate clean_cache predict plan score test lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
 	@$(SNAKEMAKE) $@
+
+predict: $(READY) ## label the pictures in the folder IMAGES= by the finished run of CONFIG=
+	@$(SNAKEMAKE) --config "predict={images: '$(IMAGES)'}" -- predict_new
 
 plan: $(READY) ## what `make submission` would run, and why
 	@$(SNAKEMAKE) --dry-run submission
@@ -48,7 +53,7 @@ format: $(TOOLS) ## bring all files into style
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z_ ]+:.*## / {printf "%-66s %s\n", $$1, $$2}' Makefile
-	@sed -n '2,4s/^#//p' Makefile
+	@sed -n '2,5s/^#//p' Makefile
 
 $(READY): $(BROKEN)
 	@$(call install,$(firstword $(LISTS)),.ready)

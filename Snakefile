@@ -27,6 +27,7 @@ include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/predict.smk"
 include: "rules/review.smk"
+include: "rules/new.smk"
 
 
 rule submission:

@@ -3,6 +3,7 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
@@ -28,6 +29,7 @@ pathvars:
     cache=CACHE,
     data=plan.data_folder,
     weights=plan.weights_folder,
+    new=plan.predict_folder,
 
 
 wildcard_constraints:
@@ -156,6 +158,24 @@ def final_snapshots(wildcards):
     if not plan.config["ensemble"]["snapshots"]:
         return []
     return f"{plan.run}/fold{wildcards.fold}/{plan.last_stage}/snapshots.safetensors"
+
+
+def each_fold(get):
+    """The files that an input function gives, of every fold of the run."""
+
+    def get_all(wildcards):
+        found = [get(SimpleNamespace(fold=fold)) for fold in plan.folds]
+        return [path for paths in found for path in ([paths] if isinstance(paths, str) else paths)]
+
+    return get_all
+
+
+def new_images_needed(wildcards):
+    images = plan.config["predict"]["images"]
+    if images is None or not os.path.isdir(images):
+        told = "predict.images is not set" if images is None else f"predict.images: {images} is no folder"
+        raise WorkflowError(f"{told}; give the folder of new pictures: make predict IMAGES=folder")
+    return []
 
 
 def predictions(split, suffix):

@@ -5,6 +5,7 @@ what runs share lies under `results/cache`, in folders named by a digest of what
 """
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -241,6 +242,25 @@ class Plan:
         }
         return _sorted(settings)
 
+    # ---- new pictures
+
+    @property
+    def predict_folder(self) -> str:
+        """Where predictions of the new pictures go: named as their own folder is, in letters that suit every path."""
+        images = self.config["predict"]["images"] or "images"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", os.path.basename(os.path.abspath(images))).lstrip("._-")
+        return f"{self.run}/predict/{name or 'images'}"
+
+    def predict_new_settings(self) -> dict:
+        """The listing digest makes pictures added, removed or replaced by others of another size be seen."""
+        images = self.config["predict"]["images"]
+        size = self.stages[self.last_stage]["size"]
+        what = {"images": images, "listing": listing_digest(images), "shown": 60, "sure": 0.8}
+        settings = {**self.predict_settings(), **self.evaluate_settings(), **what}
+        return _sorted(
+            {**settings, "short_side": short_side_for(size), "snapshots": self.config["ensemble"]["snapshots"]}
+        )
+
     def evaluate_settings(self) -> dict:
         return _sorted({"average": self.config["tta"]["average"], "weights": self.config["tta"]["weights"]})
 
@@ -248,7 +268,9 @@ class Plan:
         return _sorted({"submission": self.config["submission"]})
 
     def report_settings(self, versions: dict) -> dict:
-        return _sorted({"run": self.config["run"], "config": self.config, "versions": versions})
+        # What is asked of a finished run is no part of it.
+        config = {key: value for key, value in self.config.items() if key != "predict"}
+        return _sorted({"run": self.config["run"], "config": config, "versions": versions})
 
     def gpus(self) -> int:
         """GPUs a job of the device takes: told by the devices' files, since to import torch would cost seconds."""
