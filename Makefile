@@ -15,21 +15,25 @@ SNAKEMAKE = .venv/bin/python -m snakemake --cores $(CORES) $(if $(CONFIG),--conf
 
 # A stamp says that .venv holds what a list of requirements wants. Its name carries the digest of the lists, so an edited
 # list is another stamp. A .venv whose Python does not start (moved, or the system's was upgraded) has no stamp that counts.
-LISTS  := envs/requirements.txt envs/requirements-dev.txt
+LISTS  := envs/requirements.txt envs/requirements-extra.txt envs/requirements-dev.txt
 DIGEST := $(shell cat $(LISTS) | cksum | tr -cd '0-9')
 READY  := .venv/.ready-$(DIGEST)
 TOOLS  := .venv/.tools-$(DIGEST)
+EXTRA  := .venv/.extra-$(DIGEST)
 BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 2>/dev/null),,broken)
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission report explore lr_find evaluate clean_cache predict plan score test lint format help broken
+.PHONY: submission report explore lr_find evaluate clean_cache predict export plan score test lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
 	@$(SNAKEMAKE) $@
 
 predict: $(READY) ## label the pictures in the folder IMAGES= by the finished run of CONFIG=
 	@$(SNAKEMAKE) --config "predict={images: '$(IMAGES)'}" -- predict_new
+
+export: $(EXTRA) ## the trained network as .pt2 and .onnx, with a model card
+	@$(SNAKEMAKE) export
 
 plan: $(READY) ## what `make submission` would run, and why
 	@$(SNAKEMAKE) --dry-run submission
@@ -57,6 +61,9 @@ help: ## this list
 
 $(READY): $(BROKEN)
 	@$(call install,$(firstword $(LISTS)),.ready)
+
+$(EXTRA): $(BROKEN) | $(READY)
+	@$(call install,$(word 2,$(LISTS)),.extra)
 
 $(TOOLS): $(BROKEN) | $(READY)
 	@$(call install,$(lastword $(LISTS)),.tools)

@@ -261,6 +261,12 @@ class Plan:
             {**settings, "short_side": short_side_for(size), "snapshots": self.config["ensemble"]["snapshots"]}
         )
 
+    def export_settings(self) -> dict:
+        """``checked``: pictures whose probabilities must come out within ``tolerance``."""
+        settings = {key: value for key, value in self.predict_settings().items() if key not in ("views", "device")}
+        settings |= {"checked": 64, "tolerance": 1e-4, "snapshots": self.config["ensemble"]["snapshots"]}
+        return _sorted({**settings, "augmentation": {"crop": self.config["augmentation"]["crop"]}})
+
     def evaluate_settings(self) -> dict:
         return _sorted({"average": self.config["tta"]["average"], "weights": self.config["tta"]["weights"]})
 
