@@ -24,7 +24,7 @@ BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission report explore lr_find evaluate clean_cache predict export plan score test lint format help broken
+.PHONY: submission report explore lr_find evaluate clean_cache predict export compare plan score test lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
 	@$(SNAKEMAKE) $@
@@ -34,6 +34,9 @@ predict: $(READY) ## label the pictures in the folder IMAGES= by the finished ru
 
 export: $(EXTRA) ## the trained network as .pt2 and .onnx, with a model card
 	@$(SNAKEMAKE) export
+
+compare: $(READY) ## a table and a page of all finished runs: results/compare.html
+	@$(SNAKEMAKE) compare
 
 plan: $(READY) ## what `make submission` would run, and why
 	@$(SNAKEMAKE) --dry-run submission

@@ -11,6 +11,7 @@ sys.path.append(str(Path(workflow.basedir, "scripts")))
 
 from eightfold.config import check_yaml_file, resolve
 from eightfold.files import UserError, read_json
+from eightfold.listing import finished_runs as runs_below
 from eightfold.plan import CACHE, Plan
 from eightfold.provenance import code_digest
 
@@ -176,6 +177,10 @@ def new_images_needed(wildcards):
         told = "predict.images is not set" if images is None else f"predict.images: {images} is no folder"
         raise WorkflowError(f"{told}; give the folder of new pictures: make predict IMAGES=folder")
     return []
+
+
+def finished_runs():
+    return runs_below("results")
 
 
 def predictions(split, suffix):

@@ -104,3 +104,26 @@ rule export:
         "<run>/export/model.pt2",
         "<run>/export/model.onnx",
     localrule: True
+
+
+# It reads what finished runs left and asks none of them to be made: their files are named in its settings, by digest.
+rule compare:
+    output:
+        table="results/compare.csv",
+        page="results/compare.html",
+    log:
+        "<cache>/logs/compare.log",
+    benchmark:
+        "<cache>/benchmarks/compare.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=minutes(10),
+    params:
+        settings=lambda wildcards: {"runs": finished_runs()},
+        code=code("compare.py"),
+    message:
+        "compare: all finished runs"
+    script:
+        "../scripts/compare.py"

@@ -141,6 +141,7 @@ rule report:
         timings="<run>/timings.csv",
     output:
         report="<run>/report.html",
+        config="<run>/config.json",
     log:
         "<run>/logs/report.log",
     benchmark:

@@ -198,7 +198,11 @@ def test_report_door(tmp_path):
     files = make_run(tmp_path)
     files |= {name: paths[0] for name, paths in files.items() if len(paths) == 1}  # one path is no list in Snakemake
     run_door(
-        "report.py", input=files, output={"report": tmp_path / "r.html"}, settings=SETTINGS, log=tmp_path / "log.txt"
+        "report.py",
+        input=files,
+        output={"report": tmp_path / "r.html", "config": tmp_path / "c.json"},
+        settings=SETTINGS,
+        log=tmp_path / "log.txt",
     )
     assert Page((tmp_path / "r.html").read_text()).open == []
 
