@@ -24,7 +24,7 @@ BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission report explore lr_find evaluate clean_cache predict export compare plan score test lint format help broken
+.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit plan score test lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
 	@$(SNAKEMAKE) $@
@@ -37,6 +37,9 @@ export: $(EXTRA) ## the trained network as .pt2 and .onnx, with a model card
 
 compare: $(READY) ## a table and a page of all finished runs: results/compare.html
 	@$(SNAKEMAKE) compare
+
+submit: $(EXTRA) ## send the submission to the Kaggle competition of CONFIG= and record its score
+	@$(SNAKEMAKE) submit
 
 plan: $(READY) ## what `make submission` would run, and why
 	@$(SNAKEMAKE) --dry-run submission

@@ -28,6 +28,7 @@ include: "rules/train.smk"
 include: "rules/predict.smk"
 include: "rules/review.smk"
 include: "rules/new.smk"
+include: "rules/kaggle.smk"
 
 
 rule submission:

@@ -171,6 +171,12 @@ def each_fold(get):
     return get_all
 
 
+def competition_needed(wildcards):
+    if plan.config["data"]["competition"]:
+        return []
+    raise WorkflowError("data.competition is not set: name the Kaggle competition to submit to, as its address has it")
+
+
 def new_images_needed(wildcards):
     images = plan.config["predict"]["images"]
     if images is None or not os.path.isdir(images):

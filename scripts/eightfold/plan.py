@@ -51,8 +51,24 @@ class Plan:
         return self.config["data"]["source"] == "demo"
 
     @property
+    def is_kaggle(self) -> bool:
+        return self.config["data"]["source"] == "kaggle"
+
+    @property
+    def kaggle_folder(self) -> str:
+        return f"{CACHE}/kaggle-{self.config['data']['competition']}"
+
+    @property
     def root(self) -> str:
+        if self.is_kaggle:
+            return f"{self.kaggle_folder}/data"
         return DEMO_ROOT if self.is_demo else self.config["data"]["root"]
+
+    @property
+    def data(self) -> dict:
+        """The part of the config that says what the data are; where to submit to is none of it."""
+        data = self.config["data"]
+        return data if self.is_kaggle else {k: v for k, v in data.items() if k not in ("competition", "layout")}
 
     @property
     def has_test(self) -> bool:
@@ -63,12 +79,15 @@ class Plan:
 
     @property
     def data_folder(self) -> str:
-        return f"{CACHE}/data-{_key(self.config['data'])}"
+        return f"{CACHE}/data-{_key(self.data)}"
 
     @cached_property
     def manifest_settings(self) -> dict:
         """The listing digest makes a picture added, removed or replaced by one of another size be seen."""
-        data = dict(self.config["data"])
+        data = dict(self.data)
+        if self.is_kaggle:
+            # Downloaded by this very workflow: kaggle.json tells what the data are.
+            return _sorted({"data": {**data, "source": data["layout"], "root": self.root}, "listing": None})
         if self.is_demo:
             # The demo is written by this very workflow, as a Kaggle competition would be downloaded.
             demo = {
@@ -99,7 +118,7 @@ class Plan:
     # ---- pixels
 
     def pixels_folder(self, size: int) -> str:
-        return f"{CACHE}/pixels-{_key(self.config['data'], short_side_for(size))}"
+        return f"{CACHE}/pixels-{_key(self.data, short_side_for(size))}"
 
     @cached_property
     def short_sides(self) -> dict[str, int]:
@@ -272,6 +291,16 @@ class Plan:
 
     def submission_settings(self) -> dict:
         return _sorted({"submission": self.config["submission"]})
+
+    def submit_settings(self) -> dict:
+        """``poll_s``: seconds between two looks for the score; ``wait_s``: after how many to stop looking."""
+        what = {
+            "competition": self.config["data"]["competition"],
+            "run": self.config["run"],
+            "poll_s": 10,
+            "wait_s": 3600,
+        }
+        return _sorted({**what, "format": self.config["submission"]["format"]})
 
     def report_settings(self, versions: dict) -> dict:
         # What is asked of a finished run is no part of it.
