@@ -2,12 +2,15 @@
 #   CORES=4             processors to use (all)
 #   CONFIG=file.yaml    a config in place of config.yaml
 #   IMAGES=folder       new pictures, for `make predict`
+#   NAME= DATA=folder   of a new config, for `make new`
 #   PYTHON=python3.12   the Python, 3.11 or later, that .venv is made with
 
 PYTHON ?= python3
 CORES  ?= all
 CONFIG ?=
 IMAGES ?=
+NAME   ?=
+DATA   ?=
 
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -24,7 +27,7 @@ BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit plan score test lint format help broken
+.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit new plan score test lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
 	@$(SNAKEMAKE) $@
@@ -40,6 +43,9 @@ compare: $(READY) ## a table and a page of all finished runs: results/compare.ht
 
 submit: $(EXTRA) ## send the submission to the Kaggle competition of CONFIG= and record its score
 	@$(SNAKEMAKE) submit
+
+new: $(READY) ## start configs/NAME.yaml by looking at the pictures in DATA=folder
+	@.venv/bin/python scripts/new_config.py '$(NAME)' '$(DATA)'
 
 plan: $(READY) ## what `make submission` would run, and why
 	@$(SNAKEMAKE) --dry-run submission
@@ -63,7 +69,7 @@ format: $(TOOLS) ## bring all files into style
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z_ ]+:.*## / {printf "%-66s %s\n", $$1, $$2}' Makefile
-	@sed -n '2,5s/^#//p' Makefile
+	@sed -n '2,6s/^#//p' Makefile
 
 $(READY): $(BROKEN)
 	@$(call install,$(firstword $(LISTS)),.ready)

@@ -99,8 +99,15 @@ def kaggle(monkeypatch, tmp_path):
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Kaggle)
     server.state = {
-        "calls": [], "authorization": [], "fail": {}, "submissions": [], "ranges": [], "break_at": None,
-        "patience": 2, "upload_status": 200, "archive": zipped({"labels.csv": "id,label\n1,a\n"}),
+        "calls": [],
+        "authorization": [],
+        "fail": {},
+        "submissions": [],
+        "ranges": [],
+        "break_at": None,
+        "patience": 2,
+        "upload_status": 200,
+        "archive": zipped({"labels.csv": "id,label\n1,a\n"}),
         "outcome": {"status": "COMPLETE", "publicScore": "0.98765"},
     }
     threading.Thread(target=server.serve_forever, daemon=True).start()

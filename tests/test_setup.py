@@ -84,7 +84,19 @@ def test_the_makefile_has_its_targets_and_passes_its_variables_on():
         return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
     pipeline = ["submission", "report", "explore", "lr_find", "evaluate", "clean_cache"]
-    for target in [*pipeline, "predict", "export", "compare", "submit", "plan", "score", "test", "lint", "format", "help"]:
+    for target in [
+        *pipeline,
+        "predict",
+        "export",
+        "compare",
+        "submit",
+        "plan",
+        "score",
+        "test",
+        "lint",
+        "format",
+        "help",
+    ]:
         assert planned(target), target
     assert "--cores all  submission" in planned()
     assert "--cores 2 --configfile my.yaml report" in planned("report", "CORES=2", "CONFIG=my.yaml")
