@@ -171,6 +171,11 @@ def each_fold(get):
     return get_all
 
 
+def first_fold(get):
+    """The files that an input function gives of the run's first fold."""
+    return lambda wildcards: get(SimpleNamespace(fold=plan.folds[0]))
+
+
 def competition_needed(wildcards):
     if plan.config["data"]["competition"]:
         return []

@@ -292,6 +292,19 @@ class Plan:
     def submission_settings(self) -> dict:
         return _sorted({"submission": self.config["submission"]})
 
+    def augmented_settings(self) -> dict:
+        """``pictures`` and random ``views`` of each that the sheet shows."""
+        size = self.stages[self.last_stage]["size"]
+        what = {"size": size, "augmentation": self.config["augmentation"], "seed": self.config["seed"]}
+        return _sorted({**what, "pictures": 3, "views": 5})
+
+    def insight_settings(self) -> dict:
+        """``most``: pictures on the map; ``per_sheet``: pictures on a sheet of Grad-CAM."""
+        what = {"fold": self.folds[0], "most": 1000, "per_sheet": 6, "seed": self.config["seed"]}
+        keys = ("arch", "size", "device")
+        settings = {key: value for key, value in self.predict_settings().items() if key in keys}
+        return _sorted({**settings, **what, "augmentation": {"crop": self.config["augmentation"]["crop"]}})
+
     def submit_settings(self) -> dict:
         """``poll_s``: seconds between two looks for the score; ``wait_s``: after how many to stop looking."""
         what = {
