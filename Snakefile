@@ -31,6 +31,15 @@ include: "rules/new.smk"
 include: "rules/kaggle.smk"
 
 
+onsuccess:
+    print(closing_summary(plan.run))
+
+
+onerror:
+    print(f"Stopped by an error, told above. Snakemake's log: {log}")
+    print("What is finished stays finished: mend the cause and run the same command again.")
+
+
 rule submission:
     default_target: True
     input:

@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.append(str(Path(workflow.basedir, "scripts")))
 
+from eightfold.closing import summary as closing_summary
 from eightfold.config import check_yaml_file, resolve
 from eightfold.files import UserError, read_json
 from eightfold.listing import finished_runs as runs_below

@@ -141,3 +141,9 @@ def test_on_a_terminal_it_asks_and_elsewhere_it_does_not(tmp_path):
     assert done.returncode == 0 and path.exists(), done.stderr
     again = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert again.returncode == 1 and "is there already" in again.stderr
+
+
+def test_the_config_reference_is_that_of_the_schema():
+    import config_docs
+
+    assert config_docs.PAGE.read_text() == config_docs.reference(), "run python scripts/config_docs.py"
