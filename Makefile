@@ -14,7 +14,8 @@ DATA   ?=
 
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-SNAKEMAKE = .venv/bin/python -m snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+# The target comes first: --configfile takes every word after it for a file.
+snakemake = .venv/bin/python -m snakemake $(1) --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
 # A stamp says that .venv holds what a list of requirements wants. Its name carries the digest of the lists, so an edited
 # list is another stamp. A .venv whose Python does not start (moved, or the system's was upgraded) has no stamp that counts.
@@ -30,25 +31,25 @@ BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 
 .PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit new plan score test lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
-	@$(SNAKEMAKE) $@
+	@$(call snakemake,$@)
 
 predict: $(READY) ## label the pictures in the folder IMAGES= by the finished run of CONFIG=
-	@$(SNAKEMAKE) --config "predict={images: '$(IMAGES)'}" -- predict_new
+	@$(call snakemake,predict_new --config "predict={images: '$(IMAGES)'}")
 
 export: $(EXTRA) ## the trained network as .pt2 and .onnx, with a model card
-	@$(SNAKEMAKE) export
+	@$(call snakemake,export)
 
 compare: $(READY) ## a table and a page of all finished runs: results/compare.html
-	@$(SNAKEMAKE) compare
+	@$(call snakemake,compare)
 
 submit: $(EXTRA) ## send the submission to the Kaggle competition of CONFIG= and record its score
-	@$(SNAKEMAKE) submit
+	@$(call snakemake,submit)
 
 new: $(READY) ## start configs/NAME.yaml by looking at the pictures in DATA=folder
 	@.venv/bin/python scripts/new_config.py '$(NAME)' '$(DATA)'
 
 plan: $(READY) ## what `make submission` would run, and why
-	@$(SNAKEMAKE) --dry-run submission
+	@$(call snakemake,submission --dry-run)
 
 score: $(READY) ## the demo's accuracy and log loss on labels that the pipeline never saw
 	@.venv/bin/python scripts/score_demo.py results/cache/demo/held_back.csv results/demo/submission.csv

@@ -163,10 +163,10 @@ def final_snapshots(wildcards):
 
 
 def each_fold(get):
-    """The files that an input function gives, of every fold of the run."""
+    """The files that an input function gives, of every fold whose network is submitted."""
 
     def get_all(wildcards):
-        found = [get(SimpleNamespace(fold=fold)) for fold in plan.folds]
+        found = [get(SimpleNamespace(fold=fold)) for fold in plan.submitted]
         return [path for paths in found for path in ([paths] if isinstance(paths, str) else paths)]
 
     return get_all
@@ -174,7 +174,7 @@ def each_fold(get):
 
 def first_fold(get):
     """The files that an input function gives of the run's first fold."""
-    return lambda wildcards: get(SimpleNamespace(fold=plan.folds[0]))
+    return lambda wildcards: get(SimpleNamespace(fold=plan.first_fold))
 
 
 def competition_needed(wildcards):
@@ -197,8 +197,22 @@ def finished_runs():
 
 def predictions(split, suffix):
     """The predictions of a split, one file a fold; none where the run has no such images."""
-    folds = plan.folds if split in plan.splits else []
-    return [f"{plan.run}/fold{fold}/predictions/{split}.{suffix}" for fold in folds]
+    return [f"{plan.run}/fold{fold}/predictions/{split}.{suffix}" for fold in plan.predicted(split)]
+
+
+def other_runs(name):
+    """A file of each other run that is averaged with this one; those runs are made by their own configs."""
+
+    def get(wildcards):
+        paths = [f"{folder}/{name}" for folder in plan.other_runs]
+        for path in paths:
+            if not os.path.isfile(path):
+                raise WorkflowError(
+                    f"ensemble.runs: {path} is not there; run that run's own config to `evaluate` first"
+                )
+        return paths
+
+    return get
 
 
 def stage_files(name, stages=None):
@@ -209,6 +223,11 @@ def stage_files(name, stages=None):
 def auto_stages():
     """The stages whose learning rate comes from their own finder."""
     return [stage for stage in plan.stages if plan.lr(stage) == (None, stage)]
+
+
+def finder_files(name):
+    """A file of every learning-rate finder whose rate is used."""
+    return [f"{plan.run}/fold{fold}/{stage}/{name}" for fold in plan.finder_folds for stage in auto_stages()]
 
 
 def benchmarks():
@@ -225,11 +244,13 @@ def benchmarks():
         for first, last in plan.views(name)
     ]
     each = [f"{run}/fold{fold}/{stage}" for fold in plan.folds for stage in stages]
-    finders = [f"{run}/fold{fold}/{stage}.lr_find" for fold in plan.folds for stage in auto_stages()]
-    predicted = [f"{run}/fold{fold}/predict_{split}" for fold in plan.folds for split in plan.splits]
+    finders = [f"{run}/fold{fold}/{stage}.lr_find" for fold in plan.finder_folds for stage in auto_stages()]
+    predicted = [f"{run}/fold{fold}/predict_{split}" for split in plan.splits for fold in plan.predicted(split)]
     paths = [
         f"{plan.data_folder}/manifest",
         f"{run}/folds",
+        f"{run}/check_job",
+        f"{run}/duplicates",
         f"{run}/explore",
         *(f"{plan.pixels_folder(size)}/pixels" for size in sorted(sizes)),
         f"{plan.weights_folder}/weights",

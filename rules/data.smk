@@ -74,6 +74,32 @@ rule folds:
         "../scripts/folds.py"
 
 
+rule check_job:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        folds="<run>/folds.csv",
+    output:
+        checked="<run>/job.json",
+    log:
+        "<run>/logs/check_job.log",
+    benchmark:
+        "<run>/benchmarks/check_job.jsonl"
+    priority: 100
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=minutes(10),
+    params:
+        settings=plan.job_settings(),
+        code=code("check_job.py"),
+    message:
+        "check: does the metric fit the data, is every class learned"
+    script:
+        "../scripts/check_job.py"
+
+
 rule explore_data:
     input:
         manifest=ancient("<data>/manifest.csv"),
@@ -125,3 +151,30 @@ rule pixels:
         "pixels: decode and resize every image once"
     script:
         "../scripts/pixels.py"
+
+
+rule duplicates:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        pixels=f"{plan.pixels_folder(plan.least_size)}/pixels.json",
+        packed=ancient(f"{plan.pixels_folder(plan.least_size)}/pixels.u8"),
+    output:
+        pairs=report("<run>/duplicates.csv", category="Data"),
+        told="<run>/duplicates.json",
+    log:
+        "<run>/logs/duplicates.log",
+    benchmark:
+        "<run>/benchmarks/duplicates.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(3000),
+        runtime=minutes(60),
+    params:
+        settings={"distance": 4},
+        code=code("duplicates.py"),
+    message:
+        "duplicates: pictures that are there twice, leaks, labels that contradict"
+    script:
+        "../scripts/duplicates.py"

@@ -42,7 +42,12 @@ rule score:
     input:
         manifest=ancient("<data>/manifest.csv"),
         manifest_identity="<data>/manifest.json",
+        job="<run>/job.json",
         stages=stage_files("stage.json"),
+        stages_valid=ancient(stage_files("valid.safetensors")),
+        runs_told=other_runs("metrics.json"),
+        runs_valid=other_runs("predictions/valid.csv"),
+        runs_test=other_runs("predictions/test.csv"),
         valid=ancient(predictions("valid", "safetensors")),
         valid_identities=predictions("valid", "json"),
         test=ancient(predictions("test", "safetensors")),
@@ -50,6 +55,7 @@ rule score:
     output:
         valid="<run>/predictions/valid.csv",
         test="<run>/predictions/test.csv",
+        tuning="<run>/tuning.json",
         metrics="<run>/metrics.json",
     log:
         "<run>/logs/evaluate.log",
@@ -64,7 +70,7 @@ rule score:
         settings=plan.evaluate_settings(),
         code=code("evaluate.py"),
     message:
-        "evaluate: average views, snapshots and folds; score the held-out images"
+        "evaluate: average views, snapshots, folds and runs; tune and score on the held-out images"
     script:
         "../scripts/evaluate.py"
 
@@ -74,6 +80,7 @@ rule write_submission:
         manifest=ancient("<data>/manifest.csv"),
         manifest_identity="<data>/manifest.json",
         test="<run>/predictions/test.csv",
+        tuning="<run>/tuning.json",
     output:
         submission=report("<run>/submission.csv", category="Result"),
     log:

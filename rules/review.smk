@@ -69,6 +69,8 @@ rule review:
         most_uncertain=report("<run>/review/most_uncertain.svg", category="Review", caption="captions/sheet.rst"),
         random_right=report("<run>/review/random_right.svg", category="Review", caption="captions/sheet.rst"),
         random_wrong=report("<run>/review/random_wrong.svg", category="Review", caption="captions/sheet.rst"),
+        noise=report("<run>/review/label_noise.svg", category="Review", caption="captions/label_noise.rst"),
+        noise_table="<run>/review/label_noise.csv",
         tables="<run>/review/tables.json",
     log:
         "<run>/logs/review.log",
@@ -177,18 +179,18 @@ rule timings:
 rule report:
     input:
         metrics="<run>/metrics.json",
-        manifest=ancient("<data>/manifest.csv"),
         manifest_identity="<data>/manifest.json",
         rejected="<data>/rejected.csv",
         folds="<run>/folds.json",
         explore=[*rules.explore_data.output, *rules.show_augmentation.output],
+        duplicates="<run>/duplicates.json",
         stages=stage_files("stage.json"),
         histories=stage_files("history.csv"),
-        lr_finds=stage_files("lr_find.json", auto_stages()) if auto_stages() else [],
+        lr_finds=finder_files("lr_find.json"),
         plots=[
             *stage_files("loss.svg"),
             *stage_files("lr.svg"),
-            *(stage_files("lr_find.svg", auto_stages()) if auto_stages() else []),
+            *finder_files("lr_find.svg"),
         ],
         review=[
             f"{plan.run}/review/{name}.svg"
@@ -201,6 +203,7 @@ rule report:
                 "random_wrong",
                 "cam_most_incorrect",
                 "cam_most_uncertain",
+                "label_noise",
             )
         ],
         map="<run>/review/map.json",
@@ -225,3 +228,18 @@ rule report:
         "report: one page that holds all of it"
     script:
         "../scripts/report.py"
+
+
+rule clean_cache:
+    log:
+        "<run>/logs/clean_cache.log",
+    localrule: True
+    conda:
+        "../envs/eightfold.yaml"
+    params:
+        settings={"cache": CACHE},
+        code=code("clean_cache.py"),
+    message:
+        "clean_cache: remove what runs share; a later change then computes it again"
+    script:
+        "../scripts/clean_cache.py"

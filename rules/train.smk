@@ -152,6 +152,7 @@ rule train:
             labels={"fold": "{fold}", "figure": "history"},
         ),
         batches="<run>/fold{fold}/{stage}/batches.csv",
+        valid="<run>/fold{fold}/{stage}/valid.safetensors",
     log:
         "<run>/logs/fold{fold}/{stage}.train.log",
     benchmark:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eightfold import finished, newcomers, prediction
+from eightfold import finished, newcomers, prediction, tuning
 from eightfold.devices import device
 from eightfold.files import read_json, write_table
 from eightfold.pixels import Pixels
@@ -36,6 +36,8 @@ with job(snakemake.log[0], snakemake.threads):
                 ]
             single = info["task"] == "single"
             probabilities = finished.average(logits, found, single, settings["average"], settings["weights"])
+            temperature = read_json(given.tuning)["temperature"]
+            probabilities = tuning.with_temperature(probabilities, temperature, not single)
         answer = newcomers.answers([names[row] for row in rows], probabilities, classes, info["separator"])
         shown = rows[: settings["shown"]]
         sheet(

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eightfold import manifest, plots, review
-from eightfold.files import UserError, write_json
+from eightfold import label_noise, manifest, plots, review
+from eightfold.files import UserError, write_json, write_table
 from eightfold.pixels import Pixels
 from eightfold.runtime import job, log
-from eightfold.sheets import GREEN, RED, sheet
+from eightfold.sheets import AMBER, GREEN, RED, sheet
 
 TITLES = {
     "most_correct": "Most correct: right, and surest of it",
@@ -83,6 +83,26 @@ with job(snakemake.log[0], snakemake.threads):
             colors=[GREEN if good[i] else RED for i in picked],
             empty=empty,
         )
+    doubted, instead, margins = label_noise.suspicious(chances, targets)
+    noise = {
+        "id": [ids[i] for i in doubted],
+        "label": table["labels"].iloc[rows[doubted]].array,
+        "doubt": [
+            classes[c] if targets.ndim == 1 else f"{'not ' * bool(targets[i, c])}{classes[c]}"
+            for i, c in zip(doubted, instead, strict=True)
+        ],
+        "margin": margins.round(6),
+    }
+    write_table(made.noise_table, pd.DataFrame(noise))
+    worst = range(min(len(doubted), 2 * number))
+    sheet(
+        made.noise,
+        [pixels[rows[doubted[k]]] for k in worst],
+        [f"labelled {noise['label'][k]}\nor rather {noise['doubt'][k]}?\n{noise['id'][k]}" for k in worst],
+        title="Doubted labels",
+        colors=[AMBER for _ in worst],
+        empty="No label is doubted." if len(ids) else empty,
+    )
     plots.confusion_plot(made.confusion, review.confusion(chances, targets), classes)
     write_json(made.tables, review.tables(chances, targets, classes, info["task"]))
     log.info("%d validation images, %d predicted wrongly", len(ids), int((~good).sum()))

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import torch
 
-from eightfold import lr_finder, schedules, stages, tensors, training
+from eightfold import lr_finder, metrics, schedules, stages, tensors, training
 from eightfold.devices import device
 from eightfold.files import file_digest, identity_of, read_json, write_json, write_table
 from eightfold.nets import groups
@@ -54,6 +56,11 @@ with job(snakemake.log[0], snakemake.threads):
             identity,
             snapshot,
         )
+        # What is kept is scored, once more: it may be an average of what the last epoch scored.
+        held_out, seen = setting.valid_rows, np.empty((0, len(setting.classes)), np.float32)
+        if len(held_out):
+            seen = training.logits_of(setting.net, setting.source, held_out, 0, here)
+    tensors.save(made.valid, {"rows": torch.from_numpy(held_out), "logits": torch.from_numpy(seen)}, identity)
     tensors.save(made.checkpoint, stages.checkpoint_tensors(setting.net), identity)
     cycles = range(1, stage["cycles"] + 1) if settings["snapshots"] else []
     saved = {f"snapshot{c}.{name}": value for c in cycles for name, value in tensors.load(kept(c), identity).items()}
@@ -61,7 +68,9 @@ with job(snakemake.log[0], snakemake.threads):
     write_table(made.history, pd.DataFrame(records.epochs))
     write_table(made.batches, pd.DataFrame(records.batches))
     last = records.epochs[-1]
-    metrics = {"accuracy": last["accuracy"], "log_loss": last["valid_loss"]} if len(setting.valid_rows) else {}
+    figures = {}
+    if len(held_out):
+        figures = metrics.summary(training.probabilities_of(seen, setting.targets), setting.targets[held_out])
     told = {
         "stage": stage["name"],
         "fold": snakemake.wildcards.fold,
@@ -72,7 +81,7 @@ with job(snakemake.log[0], snakemake.threads):
         "lr_source": lr_source,
         "snapshots": len(cycles),
         "train_loss": last["train_loss"],
-        "metrics": metrics,
+        "metrics": {name: figures[name] for name in ("accuracy", "log_loss") if figures},
         "precision": here.precision,
         "device": here.device.type,
         "images": {"train": len(setting.train_rows), "valid": len(setting.valid_rows)},

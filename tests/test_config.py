@@ -84,6 +84,13 @@ BAD = [
     ({"split": {"use": 0}}, "split.use", "a list"),
     ({"split": {"use": "every"}}, "split.use", "all"),
     (data(valid="valid") | {"split": {"use": [0, 1]}}, "split.use", "valid"),
+    ({"split": {"method": "group"}}, "split.method", "did you mean grouped?"),
+    ({"split": {"use": "all", "submit": "both"}}, "split.submit", "folds or all"),
+    ({"metric": "auc"}, "metric", "roc_auc"),
+    ({"metric": "map_at_k"}, "metric", "map_at_5"),
+    ({"tuning": {"thresholds": "all"}}, "tuning.thresholds", "per_class"),
+    ({"run": "x", "ensemble": {"runs": ["x"]}}, "ensemble.runs", "this run"),
+    ({"split": {"use": "all"}, "ensemble": {"weights": "greedy"}}, "ensemble.weights", "equal"),
     ({"model": {"arch": "ResNet34"}}, "model.arch", "did you mean resnet34?"),
     ({"model": {"arch": "vit_b_16"}}, "model.arch", "alexnet, convnext_base"),
     ({"model": {"weights": "default"}}, "model.weights", "DEFAULT"),
@@ -121,6 +128,11 @@ BAD = [
     (stages(0.1, "s2"), "recipe[1].lr", "earlier stage (s0)"),
     ({"recipe": stages(1)["recipe"] * 2}, "recipe[1].name", "earlier stage has it"),
     (stage(lr_ratio=0), "recipe[0].lr_ratio", "above 0"),
+    (stage(mixup=0.2), "recipe[0].mixup", "head stage"),
+    (stage(cutmix=1), "recipe[0].cutmix", "allowed: 0"),
+    (stage(schedule="one_cycle", cycles=2), "recipe[0].schedule", "cycles 1"),
+    (stage(averaging="swa"), "recipe[0].averaging", "2 cycles or more"),
+    (stage(label_smoothing=1), "recipe[0].label_smoothing", "below 1"),
     (stage(first_view=0), "recipe[0].first_view", "at least 1"),
     ({"tta": {"views": -1}}, "tta.views", "at least 0"),
     ({"tta": {"views": 0, "weights": "plain_quarter"}}, "tta.weights", "tta.views"),
@@ -174,6 +186,8 @@ def test_defaults_are_filled_in_at_every_level_and_the_input_is_left_alone():
     assert result["recipe"] == [
         {"name": "head", "size": 64, "train": "head", "augment": True, "cycles": 1, "cycle_len": 1, "cycle_mult": 1}
         | {"lr": "auto", "lr_ratio": 10.0, "snapshots": False, "first_view": 1}
+        | {"optimizer": "sgd", "weight_decay": 0.0, "schedule": "sgdr", "label_smoothing": 0.0, "mixup": 0.0}
+        | {"cutmix": 0.0, "class_weights": "none", "sampler": "shuffled", "averaging": "none", "ema_decay": 0.99}
     ]
     assert result["split"]["use"] == [0] and result["split"]["use"] is not resolve({})["split"]["use"]
 

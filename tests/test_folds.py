@@ -137,3 +137,126 @@ def test_more_folds_than_pictures_and_an_unknown_fold_are_errors():
     result = folds.assign(table(list("aabbb")), info(list("ab")), FASTAI, 0)
     with pytest.raises(UserError, match=r"fold 7 holds out no picture; .*0, 1, 2, 3, 4"):
         folds.train_valid_rows(result, 7)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(0, 14), min_size=30, max_size=150), st.integers(2, 5), st.integers(0, 99), st.booleans())
+def test_a_group_never_straddles_folds_and_no_fold_is_empty(groups, count, seed, by_class):
+    groups = np.array([*range(15), *groups])
+    hot = np.random.default_rng(seed).random((len(groups), 3)) < [0.5, 0.3, 0.1] if by_class else None
+    result = folds.grouped(groups, count, seed, hot)
+    assert all(len(set(result[groups == group])) == 1 for group in set(groups))
+    assert sorted(set(result)) == list(range(count))
+
+
+def test_grouped_folds_are_as_even_as_the_groups_allow():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(60), rng.integers(1, 9, 60))
+    classes = rng.integers(0, 3, 60)[groups]  # a group is of one class
+    sizes = np.bincount(folds.grouped(groups, 5, 0), minlength=5)
+    assert sizes.max() - sizes.min() <= 2
+    even = folds.grouped(groups, 5, 0, np.eye(3)[classes])
+    for c in range(3):
+        share = np.bincount(even[classes == c], minlength=5) / (classes == c).sum()
+        assert np.abs(share - 0.2).max() < 0.06
+
+
+def test_stratified_groups_are_no_worse_than_scikit_learn_s():
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    rng = np.random.default_rng(3)
+    groups = rng.integers(0, 80, 600)
+    classes = (rng.random(600) < rng.random(80)[groups]).astype(int)
+    theirs = np.empty(600, int)
+    for fold, (_, held) in enumerate(
+        StratifiedGroupKFold(5, shuffle=True, random_state=0).split(groups, classes, groups)
+    ):
+        theirs[held] = fold
+
+    def unevenness(result):
+        return np.std([[np.sum(classes[result == f] == c) for c in (0, 1)] for f in range(5)], axis=0).sum()
+
+    assert unevenness(folds.grouped(groups, 5, 0, np.eye(2)[classes])) <= unevenness(theirs) + 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=6, max_size=80), st.integers(2, 5))
+def test_iterative_stratification_deals_out_every_row_and_its_rarest_label_evenly(hot, count):
+    hot = np.array(hot)
+    result = folds.multilabel_stratified(hot, count, 1)
+    assert set(result) <= set(range(count)) and len(result) == len(hot)
+    present = hot[:, hot.any(0)]
+    if present.size:
+        rarest = present[:, present.sum(0).argmin()]
+        sizes = np.bincount(result[rarest], minlength=count)
+        assert sizes.max() - sizes.min() <= 1
+    np.testing.assert_array_equal(result, folds.multilabel_stratified(hot, count, 1))
+
+
+def test_iterative_stratification_keeps_every_label_nearer_its_share_than_chance_does():
+    rng = np.random.default_rng(0)
+    hot = rng.random((1500, 8)) < [0.9, 0.5, 0.4, 0.3, 0.1, 0.05, 0.02, 0.01]
+
+    def worst(result):
+        return max(np.abs(np.bincount(result[label], minlength=5) - label.sum() / 5).max() for label in hot.T)
+
+    result = folds.multilabel_stratified(hot, 5, 0)
+    sizes = np.bincount(result)
+    assert worst(result) < worst(rng.permutation(1500) % 5) / 3
+    assert sizes.max() - sizes.min() <= 8
+
+
+GROUPED = {"method": "grouped", "folds": 3}
+
+
+def test_pictures_of_the_same_bytes_share_a_fold_and_join_their_groups():
+    labels = list("ab" * 30)
+    frame = table(labels).assign(sha256=[f"s{row % 25}" for row in range(60)])
+    for method in ("stratified", "multilabel_stratified"):
+        result = folds.assign(frame, info(labels), {"method": method, "folds": 5}, 0)
+        assert all(len(set(of["fold"])) == 1 for _, of in result.groupby(frame["sha256"].to_numpy()))
+        assert set(result["fold"]) == set(range(5))
+    groups = [f"g{row // 4}" for row in range(60)]
+    frame = frame.assign(group=groups, sha256=["twin" if row in (0, 59) else f"s{row}" for row in range(60)])
+    result = folds.assign(frame, info(labels), GROUPED, 0)
+    assert all(len(set(of["fold"])) == 1 for _, of in result.groupby(groups))
+    assert result["fold"][0] == result["fold"][59]
+
+
+def test_a_users_own_folds_are_taken_as_they_are_or_refused_by_name():
+    labels = list("aabbab")
+    frame = table(labels).assign(fold_given=["0", "1", "1", "0", "-1", "2"])
+    split = {"method": "given", "folds": 5}
+    assert folds.assign(frame, info(labels), split, 0)["fold"].tolist() == [0, 1, 1, 0, -1, 2]
+    with pytest.raises(UserError, match=r"(?s)1 cells that are no fold.*003: 'train'"):
+        folds.assign(frame.assign(fold_given=["0", "1", "1", "train", "-1", "2"]), info(labels), split, 0)
+    with pytest.raises(UserError, match="no picture is in fold 1"):
+        folds.assign(frame.assign(fold_given=list("002220")), info(labels), split, 0)
+    with pytest.raises(UserError, match=r"set data\.fold"):
+        folds.assign(table(labels), info(labels), split, 0)
+
+
+def test_groups_that_make_folds_impossible_are_named():
+    labels = list("ab" * 10)
+    with pytest.raises(UserError, match=r"(?s)split.folds is 3.*2 groups.*north"):
+        folds.assign(table(labels).assign(group=["north", "south"] * 10), info(labels), GROUPED, 0)
+    with pytest.raises(UserError, match=r"(?s)1 pictures lack it:.*004"):
+        folds.assign(table(labels).assign(group=["g"] * 4 + [""] + ["h"] * 15), info(labels), GROUPED, 0)
+    with pytest.raises(UserError, match=r"set data\.group"):
+        folds.assign(table(labels), info(labels), GROUPED, 0)
+
+
+def test_a_class_that_no_fold_in_use_trains_on_is_named():
+    labels = ["a"] * 6 + ["b"] * 4 + ["whole class in one patient"] * 2
+    frame = table(labels).assign(fold_given=list("010101010100")).assign(fold_given=[*"0101010101", "0", "0"])
+    result = folds.assign(frame, info(labels), {"method": "given", "folds": 2}, 0)
+    with pytest.raises(UserError, match=r"(?s)1 classes have no picture to train on in fold 0.*whole class"):
+        folds.check_learned(result, frame, info(labels), ["0"])
+    folds.check_learned(result, frame, info(labels), ["0", "1"])
+    folds.check_learned(result, frame, info(labels), [])
+
+
+def test_rare_classes_may_always_train():
+    labels = ["a"] * 9 + ["b"] * 9 + ["once", "lone"]
+    result = folds.assign(table(labels), info(labels), STRATIFIED | {"rare": "train"}, 0)
+    assert result["fold"].tolist()[-2:] == [-1, -1] and (result["fold"][:18] >= 0).all()

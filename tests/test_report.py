@@ -15,7 +15,18 @@ from eightfold.files import write_json, write_table, write_text
 
 EVIL = "<script>alert(1)</script>"
 CLASSES = [EVIL, 'cat "&" dog', "{{ 7 * 7 }}", "</pre><img src=x onerror=alert(2)>"]
-SECTIONS = ["overview", "stages", "data", "mistakes", "classes", "sheets", "reliability", "timings", "config"]
+SECTIONS = [
+    "overview",
+    "stages",
+    "data",
+    "mistakes",
+    "classes",
+    "sheets",
+    "reliability",
+    "ensemble",
+    "timings",
+    "config",
+]
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 
 
@@ -103,6 +114,39 @@ SETTINGS = {
 def page(tmp_path_factory):
     files = make_run(tmp_path_factory.mktemp("run"), folds=("0", "1"))
     return report.render(report.gather(files, SETTINGS))
+
+
+def test_the_ensemble_says_what_each_member_adds_and_tuning_what_it_did(tmp_path):
+    files = make_run(tmp_path)
+    told = json.loads(files["metrics"][0].read_text())
+    both = {"log_loss": 0.3, "roc_auc": 0.9}
+    members = [
+        {"member": EVIL, "weight": 0.75, "alone": both, "without": {"log_loss": 0.5, "roc_auc": 0.8}},
+        {"member": "b", "weight": 0.25, "alone": {"log_loss": 0.6, "roc_auc": 0.7}, "without": None},
+    ]
+    step = {
+        "what": "cut_points",
+        "value": [0.51234, 1.5],
+        "metric": EVIL,
+        "before": 0.5,
+        "after": 0.625,
+        "in_sample": 0.75,
+    }
+    told |= {"metric": "roc_auc", "ensemble": {"weights": "greedy", "members": members, "all": both}}
+    write_json(files["metrics"][0], told | {"tuning": [step | {"used": True}]})
+    context = report.gather(files, SETTINGS)
+    table = context["ensemble"]
+    assert table["columns"] == ["roc_auc", "log_loss"] and table["best"]["name"] == EVIL
+    assert table["rows"][0]["gain"] == {"roc_auc": pytest.approx(0.1), "log_loss": pytest.approx(0.2)}
+    page = report.render(context)
+    found = Page(page)
+    assert EVIL not in page and EVIL in found.text
+    assert "greedy selection" in found.text and "cut points" in found.text and "0.512, 1.5" in found.text
+    assert (
+        "0.6250" in found.text
+        and ("script", {}) in found.tags
+        and len([t for t, _ in found.tags if t == "script"]) == 1
+    )
 
 
 def test_every_section_is_there_and_every_tag_is_closed(page):

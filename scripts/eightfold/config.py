@@ -271,7 +271,7 @@ def _contradictions(config: object, wrong: set[str]) -> Iterator[Problem]:
         _finder: ["lr_find.start", "lr_find.end"],
         _tta: ["tta"],
         _recipe: ["recipe"],
-        _ensemble: ["recipe", "ensemble"],
+        _ensemble: ["recipe", "ensemble", "run", "split"],
     }
     bad = [f"{key.replace('[', '.[')}." for key in wrong if key]
     for check, reads in checks.items():
@@ -311,8 +311,10 @@ def _split(config: dict) -> Iterator[Problem]:
             "split.use",
             f"is {_given(use)}; with the data.valid folder {valid} there is one split; allowed: [0] or all",
         )
-    elif use != "all" and max(use) >= folds:
+    elif use != "all" and config["split"]["method"] != "given" and max(use) >= folds:
         yield "split.use", f"is {_given(use)}; allowed with {folds} folds: numbers from 0 to {folds - 1}"
+    if use == "all" and config["split"]["submit"] == "both":
+        yield "split.submit", "is 'both'; with split.use all there are no folds to submit; allowed: folds or all"
 
 
 def _finder(config: dict) -> Iterator[Problem]:
@@ -341,6 +343,13 @@ def _recipe(config: dict) -> Iterator[Problem]:
         if stage_epochs(stage) > MOST_EPOCHS:
             numbers = ", ".join(f"{key} {stage[key]}" for key in ("cycles", "cycle_len", "cycle_mult"))
             yield f"{here}.cycles", f"makes more than {MOST_EPOCHS} epochs ({numbers}); allowed: up to {MOST_EPOCHS}"
+        for key in ("mixup", "cutmix"):
+            if stage[key] and stage["train"] == "head":
+                yield f"{here}.{key}", f"is {stage[key]}, but a head stage learns on activations; allowed: 0"
+        if stage["schedule"] == "one_cycle" and stage["cycles"] > 1:
+            yield f"{here}.schedule", "is 'one_cycle'; allowed with cycles 1 (cycle_len gives its epochs)"
+        if stage["averaging"] == "swa" and stage["cycles"] == 1:
+            yield f"{here}.averaging", "is 'swa', the mean over the cycles' ends; allowed with 2 cycles or more"
         names.append(stage["name"])
 
 
@@ -348,3 +357,7 @@ def _ensemble(config: dict) -> Iterator[Problem]:
     last = config["recipe"][-1]
     if config["ensemble"]["snapshots"] and not last["snapshots"]:
         yield "ensemble.snapshots", f"is true; allowed where the last stage ({last['name']}) has snapshots: true"
+    if config["run"] in config["ensemble"]["runs"]:
+        yield "ensemble.runs", f"names {config['run']}, which is this run; allowed: other runs"
+    if config["ensemble"]["weights"] == "greedy" and config["split"]["use"] == "all":
+        yield "ensemble.weights", "is 'greedy', which is fitted on held-out pictures; allowed with split.use all: equal"

@@ -1,6 +1,7 @@
 """Which fold holds out which picture: pure functions of labels and a seed, and the table made of them."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -38,6 +39,107 @@ def stratified_multi(hot: np.ndarray, folds: int, seed: int) -> np.ndarray:
     return stratified(rarest * len(hot) + sets, folds, seed)
 
 
+def multilabel_stratified(hot: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Fold of each row of an n-hot (n, classes): iterative stratification (Sechidis et al. 2011).
+
+    The label with the fewest rows left goes first, each of its rows to the fold that lacks most of that label, then to
+    the one that lacks most rows, then at random; rows without a label fill up what lacks.
+    """
+    hot = np.asarray(hot) > 0
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(hot))
+    wanted = np.tile(hot.sum(0) / folds, (folds, 1))  # (folds, classes) still to come
+    room = np.full(folds, len(hot) / folds)
+    result, free = np.full(len(hot), -1), np.ones(len(hot), bool)
+    while free.any():
+        left = (hot & free[:, None]).sum(0)
+        label = int(np.where(left > 0, left, len(hot) + 1).argmin()) if left.any() else None
+        rows = order[free[order] if label is None else free[order] & hot[order, label]]
+        for row in rows:
+            first = np.zeros(folds) if label is None else wanted[:, label]
+            best = np.lexsort((rng.random(folds), -room, -first.round(9)))[0]
+            result[row], free[row] = best, False
+            wanted[best] -= hot[row]
+            room[best] -= 1
+    return result
+
+
+def grouped(groups: np.ndarray, folds: int, seed: int, hot: np.ndarray | None = None) -> np.ndarray:
+    """Fold of each row, int64 (n,); rows of one group share it. Folds come out even by rows, and with ``hot``
+    (n, classes), 0/1, by the rows of each class.
+
+    Groups go, the largest (with ``hot``: the most uneven) first, to the fold where that leaves the least squared
+    distance from an even deal. Raises UserError for fewer groups than folds.
+    """
+    names, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(names) < folds:
+        raise UserError(
+            f"split.folds is {folds}, but the {len(groups)} labelled pictures are of {len(names)} groups, which must not "
+            f"straddle folds; use fewer folds. Groups:{listed(list(map(str, names)))}"
+        )
+    counts = sizes[:, None].astype(float)  # (groups, what is to be even)
+    if hot is not None:
+        of_class = np.zeros((len(names), hot.shape[1]))
+        np.add.at(of_class, member, np.asarray(hot, float))
+        counts = np.hstack([counts, of_class])
+    counts /= np.maximum(counts.sum(0), 1)  # each column counts alike, a rare class as much as a common one
+    order = np.random.default_rng(seed).permutation(len(names))
+    order = order[np.argsort(-counts[order].std(1) if hot is not None else -sizes[order], kind="stable")]
+    load, taken, fold_of = np.zeros((folds, counts.shape[1])), np.zeros(folds, int), np.empty(len(names), np.int64)
+    for place, group in enumerate(order):
+        # Adding x to a load l raises the sum of squares by 2 l x + x x, and x is the same for every fold.
+        cost = load @ counts[group]
+        if len(order) - place <= (taken == 0).sum():
+            cost = np.where(taken == 0, cost, np.inf)  # no fold stays empty
+        best = int(np.lexsort((taken, load[:, 0].round(12), cost.round(12)))[0])
+        load[best] += counts[group]
+        taken[best] += 1
+        fold_of[group] = best
+    return fold_of[member]
+
+
+def given_column(cells: Sequence[str], ids: Sequence[str]) -> np.ndarray:
+    """Fold of each row as a column of the user's table has it: whole numbers from 0, -1 for a row that always trains.
+
+    Raises UserError naming row and cell for anything else, and for a number below the highest that no row has.
+    """
+    bad = [
+        f"{name}: {cell!r}" for name, cell in zip(ids, cells, strict=True) if not re.fullmatch(r"-1|\d{1,4}", str(cell))
+    ]
+    if bad:
+        raise UserError(
+            f"the fold column has {len(bad)} cells that are no fold; allowed: 0, 1, 2, ... and -1 for a picture that "
+            f"always trains:{listed(bad)}"
+        )
+    fold = np.array([int(cell) for cell in cells], np.int64)
+    absent = sorted(set(range(fold.max() + 1)) - set(fold.tolist()))
+    if fold.max() < 0 or absent:
+        raise UserError(
+            f"the fold column: no picture is in fold {', '.join(map(str, absent)) or '0'}; number folds from 0"
+        )
+    return fold
+
+
+def units(table: pd.DataFrame, column: str | None = None) -> np.ndarray:
+    """A number per row, int64 (n,): rows share it where they must not straddle folds, since their bytes are the same
+    or, with ``column``, its cell is. Chains count: a picture in two groups joins them."""
+    parent = np.arange(len(table))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    for name in ["sha256", *([column] if column else [])]:
+        first: dict[str, int] = {}
+        for row, cell in enumerate(table.get(name, [])):
+            if cell:
+                one, other = root(first.setdefault(cell, row)), root(row)
+                parent[max(one, other)] = min(one, other)
+    return np.array([root(row) for row in range(len(table))], np.int64)
+
+
 def fastai07(n: int, folds: int) -> np.ndarray:
     """Fold of each of n rows, int64 (n,): the slices of fastai 0.7's permutation, whatever the seed of the run.
 
@@ -55,31 +157,83 @@ def given(split: Sequence[str]) -> np.ndarray:
 
 
 def assign(table: pd.DataFrame, info: dict, split: dict, seed: int) -> pd.DataFrame:
-    """row, id, fold of every labelled row of a manifest; ``split``: method and folds of the config.
+    """row, id, fold of every labelled row of a manifest; ``split``: method, folds and rare of the config.
 
+    Pictures of the same bytes share a fold, but for the methods fastai07 and given, which are taken as they are.
     Raises UserError if a fold would be empty, or a class has one picture and so cannot be in both parts.
     """
     rows = np.flatnonzero(table["split"] != "test")
-    labelled = table.iloc[rows]
+    labelled = table.iloc[rows].reset_index(drop=True)
     if (labelled["split"] == "valid").any():
         fold = given(labelled["split"])
+    elif split["method"] == "given":
+        fold = given_column(_column(labelled, "fold_given", "data.fold"), labelled["id"])
     elif len(rows) < split["folds"]:
         raise UserError(
             f"split.folds is {split['folds']}, but there are {len(rows)} labelled pictures; use fewer folds"
         )
     elif split["method"] == "fastai07":
         fold = fastai07(len(rows), split["folds"])
-    elif info["task"] == "multi":
-        fold = stratified_multi(targets(labelled, info), split["folds"], seed)
+    elif split["method"] in ("grouped", "stratified_grouped"):
+        _column(labelled, "group", "data.group")
+        hot = _hot(labelled, info) if split["method"] == "stratified_grouped" else None
+        # A unit goes by the group of its first picture, which no other unit has.
+        fold = grouped(labelled["group"].to_numpy(str)[units(labelled, "group")], split["folds"], seed, hot)
     else:
-        single = sorted(name for name, count in Counter(labelled["labels"]).items() if count == 1)
-        if single:
+        fold = _dealt(labelled, info, split, seed)
+    return pd.DataFrame({"row": rows, "id": labelled["id"].to_numpy(), "fold": fold})
+
+
+def _column(labelled: pd.DataFrame, name: str, key: str) -> pd.Series:
+    if name not in labelled or not (labelled[name] != "").all():
+        empty = labelled["id"][labelled[name] == ""].tolist() if name in labelled else []
+        lacks = f"{len(empty)} pictures lack it:{listed(empty)}" if empty else f"the manifest has none; set {key}"
+        raise UserError(f"split.method needs a {name.split('_')[0]} of each labelled picture: {lacks}")
+    return labelled[name]
+
+
+def _hot(labelled: pd.DataFrame, info: dict) -> np.ndarray:
+    found = targets(labelled, info)
+    return found if found.ndim == 2 else np.eye(len(info["classes"]))[found]
+
+
+def _dealt(labelled: pd.DataFrame, info: dict, split: dict, seed: int) -> np.ndarray:
+    """`stratified` and `multilabel_stratified`: the first of pictures of the same bytes is dealt, the others follow."""
+    unit = units(labelled)
+    dealt = np.unique(unit)
+    fold = np.full(len(labelled), ALWAYS_TRAIN, np.int64)
+    if split["method"] == "multilabel_stratified":
+        fold[dealt] = multilabel_stratified(_hot(labelled, info)[dealt], split["folds"], seed)
+    elif info["task"] == "multi":
+        fold[dealt] = stratified_multi(targets(labelled, info)[dealt], split["folds"], seed)
+    else:
+        counts = Counter(labelled["labels"])
+        single = sorted(name for name, count in counts.items() if count == 1)
+        if single and split.get("rare", "fail") == "fail":
             raise UserError(
                 f"{len(single)} classes have one picture, which cannot be both in train and in valid. Add pictures, "
-                f"remove the class, or set split.method: fastai07, which does not look at classes:{listed(single)}"
+                f"remove the class, set split.rare: train, which always trains on them, or set split.method: fastai07, "
+                f"which does not look at classes:{listed(single)}"
             )
-        fold = stratified(labelled["labels"].to_numpy(str), split["folds"], seed)
-    return pd.DataFrame({"row": rows, "id": labelled["id"].to_numpy(), "fold": fold})
+        dealt = dealt[~np.isin(labelled["labels"].to_numpy(str)[dealt], single)] if single else dealt
+        if len(dealt) < split["folds"]:
+            raise UserError(f"split.folds is {split['folds']}, but {len(dealt)} different pictures can be held out")
+        fold[dealt] = stratified(labelled["labels"].to_numpy(str)[dealt], split["folds"], seed)
+    return fold[unit]
+
+
+def check_learned(folds: pd.DataFrame, table: pd.DataFrame, info: dict, used: Sequence[str]) -> None:
+    """Raise UserError where a class has no picture among those that any of the folds in use trains on."""
+    learned = np.zeros(len(info["classes"]), bool)
+    for fold in used or ["all"]:
+        train, _ = train_valid_rows(folds, fold)
+        learned |= _hot(table.iloc[train], info).any(0)
+    lost = [name for name, known in zip(info["classes"], learned, strict=True) if not known]
+    if lost:
+        raise UserError(
+            f"{len(lost)} classes have no picture to train on in fold {', '.join(used)}: all of theirs are held out. Use "
+            f"more folds (split.use), another split.method or seed, or add pictures:{listed(lost)}"
+        )
 
 
 def summary(folds: pd.DataFrame, info: dict, split: dict) -> dict:

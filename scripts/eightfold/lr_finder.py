@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from eightfold import schedules
+from eightfold import regularise, schedules
 from eightfold.devices import Device
 from eightfold.randomness import seed_for
 from eightfold.runtime import progress
@@ -48,7 +48,7 @@ def sweep(
     Stops at a loss that is no number or four times the best. A short epoch is gone through again, in a new order.
     """
     net = copy.deepcopy(net).to(device.device, memory_format=torch.channels_last)
-    stepper = Stepper(net, device, bn_freeze)
+    stepper = Stepper(net, device, bn_freeze, stage, regularise.loss_for(stage, targets, train_rows))
     ratios = schedules.group_lrs(1.0, stage["lr_ratio"], len(stepper.optimizer.param_groups))
     all_targets = torch.from_numpy(targets).to(device.device)
     name = f"{stage['name']} lr_find"

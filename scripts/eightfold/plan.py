@@ -104,21 +104,44 @@ class Plan:
     # ---- folds
 
     @property
-    def folds(self) -> list[str]:
-        """The folds in use, as they stand in paths: "0", "1", ... or "all"."""
+    def held_out(self) -> list[str]:
+        """The folds that hold pictures out, as they stand in paths: "0", "1", ...; none where all are trained on."""
         use = self.config["split"]["use"]
-        return ["all"] if use == "all" else [str(fold) for fold in use]
+        return [] if use == "all" else [str(fold) for fold in use]
+
+    @property
+    def folds(self) -> list[str]:
+        """What is trained, as it stands in paths: the folds in use, and "all" of the pictures where that is submitted."""
+        return self.held_out + (["all"] if not self.held_out or self.config["split"]["submit"] != "folds" else [])
+
+    @property
+    def submitted(self) -> list[str]:
+        """Those of `folds` whose networks answer for the pictures to predict."""
+        submit = self.config["split"]["submit"] if self.held_out else "all"
+        return {"folds": self.held_out, "all": ["all"], "both": self.folds}[submit]
+
+    def finder_fold(self, fold: str) -> str:
+        """The fold whose learning-rate finder a fold takes its rates from: "all" takes what the first fold found."""
+        return self.held_out[0] if fold == "all" and self.held_out else fold
+
+    @property
+    def finder_folds(self) -> list[str]:
+        return self.held_out or ["all"]
 
     @property
     def folds_settings(self) -> dict:
         # Which folds are used does not change what they are.
-        split = {key: value for key, value in self.config["split"].items() if key != "use"}
+        split = {key: value for key, value in self.config["split"].items() if key not in ("use", "submit")}
         return _sorted({"split": split, "seed": self.config["seed"]})
 
     # ---- pixels
 
     def pixels_folder(self, size: int) -> str:
         return f"{CACHE}/pixels-{_key(self.data, short_side_for(size))}"
+
+    @property
+    def least_size(self) -> int:
+        return min(stage["size"] for stage in self.stages.values())
 
     @cached_property
     def short_sides(self) -> dict[str, int]:
@@ -219,7 +242,7 @@ class Plan:
     def lr_find(self, stage: str, fold: str) -> str | list:
         """The finder's result that a stage reads; an empty list, Snakemake's "no file", where it reads none."""
         value, origin = self.lr(stage)
-        return f"{self.run}/fold{fold}/{origin}/lr_find.json" if value is None else []
+        return f"{self.run}/fold{self.finder_fold(fold)}/{origin}/lr_find.json" if value is None else []
 
     def _training_settings(self, stage: str) -> dict:
         settings = {key: value for key, value in self.stages[stage].items() if key not in ("lr", "snapshots")}
@@ -231,7 +254,13 @@ class Plan:
         return {"stage": settings, "arch": model["arch"], **shared}
 
     def lr_find_settings(self, stage: str) -> dict:
-        return _sorted({**self._training_settings(stage), "lr_find": self.config["lr_find"]})
+        settings = self._training_settings(stage)
+        unread = ["schedule", "mixup", "cutmix", "sampler", "averaging", "ema_decay"]
+        if not settings["stage"]["augment"]:
+            # The sweep of an augmented stage goes through its views; a plain one does not know how long the stage is.
+            unread += ["cycles", "cycle_len", "cycle_mult", "first_view"]
+        settings["stage"] = {key: value for key, value in settings["stage"].items() if key not in unread}
+        return _sorted({**settings, "lr_find": self.config["lr_find"]})
 
     def train_settings(self, stage: str) -> dict:
         value, origin = self.lr(stage)
@@ -247,7 +276,11 @@ class Plan:
     @property
     def splits(self) -> list[str]:
         """What there is to predict: held-out rows unless all data train, test rows where there are any."""
-        return ([] if self.folds == ["all"] else ["valid"]) + (["test"] if self.has_test else [])
+        return (["valid"] if self.held_out else []) + (["test"] if self.has_test else [])
+
+    def predicted(self, split: str) -> list[str]:
+        """The folds that predict a split: those that hold pictures out, or those that are submitted."""
+        return (self.held_out if split == "valid" else self.submitted) if split in self.splits else []
 
     def predict_settings(self) -> dict:
         settings = {
@@ -275,7 +308,8 @@ class Plan:
         images = self.config["predict"]["images"]
         size = self.stages[self.last_stage]["size"]
         what = {"images": images, "listing": listing_digest(images), "shown": 60, "sure": 0.8}
-        settings = {**self.predict_settings(), **self.evaluate_settings(), **what}
+        tta = {key: self.config["tta"][key] for key in ("average", "weights")}
+        settings = {**self.predict_settings(), **tta, **what}
         return _sorted(
             {**settings, "short_side": short_side_for(size), "snapshots": self.config["ensemble"]["snapshots"]}
         )
@@ -286,11 +320,37 @@ class Plan:
         settings |= {"checked": 64, "tolerance": 1e-4, "snapshots": self.config["ensemble"]["snapshots"]}
         return _sorted({**settings, "augmentation": {"crop": self.config["augmentation"]["crop"]}})
 
+    def job_settings(self) -> dict:
+        return _sorted(
+            {"metric": self.config["metric"], "folds": self.held_out, "method": self.config["split"]["method"]}
+        )
+
+    @property
+    def other_runs(self) -> list[str]:
+        """The folders of the runs that are averaged with this one."""
+        return [f"results/{run}" for run in self.config["ensemble"]["runs"]]
+
     def evaluate_settings(self) -> dict:
-        return _sorted({"average": self.config["tta"]["average"], "weights": self.config["tta"]["weights"]})
+        ensemble = {key: self.config["ensemble"][key] for key in ("average", "weights")}
+        settings = {key: self.config[key] for key in ("metric", "tuning", "seed")}
+        return _sorted(
+            {
+                **settings,
+                "average": self.config["tta"]["average"],
+                "weights": self.config["tta"]["weights"],
+                "ensemble": ensemble,
+                "runs": self.other_runs,
+                "positive": self.config["submission"]["positive"],
+            }
+        )
 
     def submission_settings(self) -> dict:
         return _sorted({"submission": self.config["submission"]})
+
+    @property
+    def first_fold(self) -> str:
+        """The fold that is looked into: the first that holds pictures out, where one does."""
+        return (self.held_out or self.folds)[0]
 
     def augmented_settings(self) -> dict:
         """``pictures`` and random ``views`` of each that the sheet shows."""
@@ -300,7 +360,7 @@ class Plan:
 
     def insight_settings(self) -> dict:
         """``most``: pictures on the map; ``per_sheet``: pictures on a sheet of Grad-CAM."""
-        what = {"fold": self.folds[0], "most": 1000, "per_sheet": 6, "seed": self.config["seed"]}
+        what = {"fold": self.first_fold, "most": 1000, "per_sheet": 6, "seed": self.config["seed"]}
         keys = ("arch", "size", "device")
         settings = {key: value for key, value in self.predict_settings().items() if key in keys}
         return _sorted({**settings, **what, "augmentation": {"crop": self.config["augmentation"]["crop"]}})

@@ -22,7 +22,7 @@ from eightfold.verdicts import verdict
 # The named lists of files that `gather` takes; each may be empty or absent.
 INPUTS = (
     *("metrics", "manifest_identity", "folds", "explore", "stages", "histories", "lr_finds", "plots"),
-    *("review", "tables", "timings", "rejected", "manifest", "map"),
+    *("review", "tables", "timings", "rejected", "duplicates", "map"),
 )
 SHEETS = {
     "most_correct": ("Most correct", "Predicted rightly, with the highest probability."),
@@ -30,6 +30,10 @@ SHEETS = {
     "most_uncertain": ("Most uncertain", "The network could not decide: the flattest probabilities."),
     "random_right": ("Random right", "An honest sample of what goes right."),
     "random_wrong": ("Random wrong", "An honest sample of what goes wrong: look here for bad labels."),
+    "label_noise": (
+        "Doubted labels",
+        "Labels that the network is surest are wrong; all of them are in review/label_noise.csv.",
+    ),
 }
 CAMS = {
     "cam_most_incorrect": ("What misled it", "Most incorrect: what spoke for the predicted and for the actual class."),
@@ -184,29 +188,6 @@ def flow(jobs: Sequence[Mapping], names: Sequence[str]) -> dict:
     return {"boxes": boxes, "lines": lines, "width": 20 + 190 * len(columns) - 50, "height": 16 + 52 * most}
 
 
-def duplicates(path: str | None) -> dict:
-    """Images of the manifest with the same bytes: {"groups": the first few, "count", "across": groups in two splits,
-    "at_odds": groups with more than one label}."""
-    if path is None:
-        return {"groups": [], "count": 0, "across": 0, "at_odds": 0}
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    table = table[(table["status"] == "ok") & (table["sha256"] != "")] if "status" in table else table[:0]
-    same = [group for _, group in table[table["sha256"].duplicated(keep=False)].groupby("sha256", sort=False)]
-    told = [
-        {
-            "paths": list(group["path"][:6]),
-            "more": max(0, len(group) - 6),
-            "splits": sorted(set(group["split"])),
-            "labels": sorted(set(group["labels"]) - {""}),
-        }
-        for group in same
-    ]
-    across = sum(len(one["splits"]) > 1 for one in told)
-    at_odds = sum(len(one["labels"]) > 1 for one in told)
-    told.sort(key=lambda one: (-len(one["labels"]), -len(one["splits"])))
-    return {"groups": told[:FEW_REJECTED], "count": len(told), "across": across, "at_odds": at_odds}
-
-
 def headline(metrics: dict, tables: dict) -> list[dict]:
     """The figures on top of the page: name, value, standard error, and what they were without TTA."""
     final, plain = metrics.get("final") or {}, metrics.get("no_tta") or {}
@@ -227,6 +208,43 @@ def headline(metrics: dict, tables: dict) -> list[dict]:
         if name not in ("accuracy", "log_loss", "images") and isinstance(value, int | float):
             tiles.append({"name": name, "value": value, "error": None, "plain": plain.get(name), "share": False})
     return tiles
+
+
+def ensemble(metrics: dict) -> dict:
+    """The table of what each member adds: rows of name, weight, own figure, and how much better the ensemble is for it.
+
+    {} where there is none. ``gain`` is positive where the member helps, whichever way the metric runs.
+    """
+    told, name = metrics.get("ensemble") or {}, metrics.get("metric", "log_loss")
+    if not told.get("members") or not told.get("all"):
+        return {}
+    columns = list(dict.fromkeys([name, "log_loss"]))
+    rows = []
+    for member in told["members"]:
+        without, gains = member.get("without"), {}
+        for column in columns:
+            sign = 1 if _rises(column) else -1
+            gains[column] = sign * (told["all"][column] - without[column]) if without else None
+        rows.append({"name": member["member"], "weight": member["weight"], "alone": member["alone"], "gain": gains})
+    better = max if _rises(name) else min
+    best = better(rows, key=lambda row: row["alone"][name])
+    return {"columns": columns, "rows": rows, "all": told["all"], "best": best, "kind": told.get("weights", "equal")}
+
+
+def _rises(metric: str) -> bool:
+    return metric != "log_loss" and not metric.endswith("_error")
+
+
+def tuning(metrics: dict) -> list[dict]:
+    """What was fitted on out-of-fold predictions, its values as text."""
+
+    def text(value: object) -> str:
+        if isinstance(value, list):
+            shown = ", ".join(f"{number:.3g}" for number in value[:8])
+            return shown + (f", … ({len(value)})" if len(value) > 8 else "")
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    return [{**step, "value": text(step["value"])} for step in metrics.get("tuning") or []]
 
 
 def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
@@ -254,14 +272,16 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
         "classes": data.get("classes") or [],
         "rejected": rejected[:FEW_REJECTED],
         "rejected_count": len(rejected),
+        "duplicates": json_of("duplicates"),
         "explore": figures(files["explore"], EXPLORE),
         "confusion": figures(files["review"], {"confusion": ("Confusion matrix", "Actual class by predicted class.")}),
         "sheets": figures(files["review"], SHEETS),
         "cams": figures(files["review"], CAMS),
         "map": json_of("map"),
-        "duplicates": duplicates(next(iter(files["manifest"]), None)),
         "flow": flow(times["jobs"], list(dict.fromkeys(stage["name"] for stage in done))),
         "tables": tables,
+        "ensemble": ensemble(metrics),
+        "tuning": tuning(metrics),
         "timings": times,
         "config": yaml.safe_dump(settings.get("config") or {}, sort_keys=False, allow_unicode=True, width=100),
         "arch": ((settings.get("config") or {}).get("model") or {}).get("arch"),

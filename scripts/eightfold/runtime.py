@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import fcntl
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ from eightfold.files import UserError
 log = logging.getLogger("eightfold")
 
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names of mallopt(3)
 _terminated = False
 
 
@@ -54,8 +56,33 @@ def _die_with_parent() -> None:
         return
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if parent == 1 and os.environ.get("SNAKEMAKE_IN_CONTAINER") is None and os.getppid() != parent:
+    if os.getppid() != parent:  # it died just before we asked
         sys.exit(1)
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep the memory that tensors free instead of returning it to the kernel.
+
+    A training step frees and takes gigabytes; by default each large tensor is mapped anew, and the kernel zeroes every
+    page of it. Keeping them spends a quarter less time (mobilenet_v2, forward and backward on 16 images of 224 px, one
+    thread of a Xeon at 2.5 GHz: 8.1 s to 6.0 s of CPU for 4 steps, of which system time 2.2 s to 0.3 s; one run).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc and musl on Linux; macOS has none
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@contextlib.contextmanager
+def _alone(log_path: Path) -> Iterator[None]:
+    """Hold a lock that no second writer of the same outputs gets: a job that outlived its Snakemake, or another run."""
+    with open(log_path.with_name(f".{log_path.name}.lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("another process is doing this very job; waiting for it to end (%s)", file.name)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager
@@ -66,6 +93,7 @@ def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
     traceback goes to the log and the console. Either way the process exits with status 1.
     """
     _die_with_parent()
+    _keep_freed_memory()
     signal.signal(signal.SIGTERM, _on_sigterm)
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
     file_handler = logging.FileHandler(log_path, encoding="utf-8")
@@ -77,7 +105,8 @@ def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
     log.propagate = False
     started = time.monotonic()
     try:
-        yield
+        with _alone(Path(log_path)):
+            yield
     except UserError as error:
         log.error("Error: %s\nLog: %s", error, log_path)
         sys.exit(1)

@@ -32,6 +32,20 @@ def lr_factor(step: int, batches: int, lengths: list[int]) -> float:
     return (1 + math.cos(math.pi * i / nb)) / 2
 
 
+def one_cycle(step: int, total: int) -> float:
+    """Learning rate of a step of ``total`` as a factor of the stage's (Smith 2018): up from 1/25 over the first quarter,
+    down to nearly 0 over the rest, along half cosines."""
+    peak = max(1.0, 0.25 * total)
+    if step < peak:
+        return 1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * step / peak)) / 2
+    return 1e-5 + (1 - 1e-5) * (1 + math.cos(math.pi * (step - peak) / max(1.0, total - peak))) / 2
+
+
+def factor(kind: str, step: int, batches: int, lengths: list[int]) -> float:
+    """Learning rate of a step as a factor of the stage's; kind: sgdr or one_cycle, which takes the stage as one."""
+    return one_cycle(step, batches * sum(lengths)) if kind == "one_cycle" else lr_factor(step, batches, lengths)
+
+
 def group_lrs(lr: float | list[float], ratio: float, groups: int) -> list[float]:
     """Rates of the layer groups, first to last: each learns ``ratio`` times slower than the next; a list is as given."""
     if isinstance(lr, list):

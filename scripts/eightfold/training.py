@@ -1,5 +1,6 @@
 """One stage of training: a plain loop over mini-batches that can stop at any step and go on from it."""
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -9,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from eightfold import metrics, nets, schedules, tensors
+from eightfold import metrics, nets, regularise, schedules, tensors
+from eightfold.averaging import Average, refresh_batchnorm
 from eightfold.devices import Device
 from eightfold.files import UserError
+from eightfold.optimizers import SGD
 from eightfold.randomness import generator, seed_for
+from eightfold.regularise import loss_of
 from eightfold.runtime import log, progress, stops_at_a_step, terminated
 
 MOMENTUM = 0.9
@@ -29,23 +32,19 @@ class Records:
     epochs: list[dict] = field(default_factory=list)
 
 
-def epoch_batches(rows: np.ndarray, batch_size: int, seed: int, stage: str, epoch: int) -> list[np.ndarray]:
-    """The rows of an epoch in mini-batches, shuffled by (seed, stage, epoch) alone.
+def epoch_batches(
+    rows: np.ndarray, batch_size: int, seed: int, stage: str, epoch: int, chances: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """The rows of an epoch in mini-batches, shuffled by (seed, stage, epoch) alone; with ``chances`` drawn by them.
 
     A last batch of one image would have no variance for BatchNorm: it joins the batch before.
     """
-    order = generator(seed, "order", stage, epoch).permutation(rows)
+    source = generator(seed, "order", stage, epoch)
+    order = source.permutation(rows) if chances is None else source.choice(rows, len(rows), p=chances)
     cuts = list(range(batch_size, len(order), batch_size))
     if cuts and len(order) - cuts[-1] == 1:
         cuts.pop()
     return np.split(order, cuts)
-
-
-def loss_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy in nats on class indices (n,), or binary cross-entropy on 0/1 targets (n, classes)."""
-    if targets.dim() == 1:
-        return F.cross_entropy(logits, targets)
-    return F.binary_cross_entropy_with_logits(logits, targets)
 
 
 def logits_of(net: nn.Module, source: Callable, rows: np.ndarray, view: int, device: Device) -> np.ndarray:
@@ -67,10 +66,18 @@ def probabilities_of(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 class Stepper:
     """Forward, backward and update on one mini-batch. Out of device memory, it goes on with smaller micro-batches."""
 
-    def __init__(self, net: nn.Module, device: Device, bn_freeze: bool):
-        self.net, self.device, self.bn_freeze = net, device, bn_freeze
+    def __init__(
+        self, net: nn.Module, device: Device, bn_freeze: bool, stage: dict | None = None, loss: Callable = loss_of
+    ):
+        """stage: its optimizer and weight_decay, the recipe's SGD where absent. loss: of logits and targets, a mean."""
+        self.net, self.device, self.bn_freeze, self.loss = net, device, bn_freeze, loss
+        stage = stage or {}
         parameters = [{"params": [p for p in group.parameters() if p.requires_grad]} for group in nets.groups(net)]
-        self.optimizer = torch.optim.SGD(parameters, lr=0.0, momentum=MOMENTUM)
+        decay = stage.get("weight_decay") or 0.0
+        if stage.get("optimizer", "sgd") == "adamw":
+            self.optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=decay)
+        else:
+            self.optimizer = SGD(parameters, MOMENTUM, decay)
         self.micro_batch: int | None = None  # images; None: the whole batch
 
     def __call__(self, inputs: torch.Tensor, targets: torch.Tensor, lrs: Sequence[float], seed: int) -> float:
@@ -109,28 +116,40 @@ class Stepper:
             for x, y in zip(inputs.tensor_split(cuts), targets.tensor_split(cuts), strict=True):
                 with self.device.autocast():
                     logits = self.net(x)
-                loss = loss_of(logits.float(), y) * (len(x) / len(inputs))
+                loss = self.loss(logits.float(), y) * (len(x) / len(inputs))
                 loss.backward()
                 total += loss.item()
         return total
 
 
-def _save(path: Path, net: nn.Module, stepper: Stepper, records: Records, step: int, identity: str) -> None:
+def _parameters(stepper: Stepper) -> list[nn.Parameter]:
+    return [p for group in stepper.optimizer.param_groups for p in group["params"]]
+
+
+def _save(path: Path, net: nn.Module, stepper: Stepper, average: Average, records: Records, step: int, identity: str):
     state = {f"net.{name}": value for name, value in net.state_dict().items()}
-    for i, parameter in enumerate(p for group in stepper.optimizer.param_groups for p in group["params"]):
-        if "momentum_buffer" in stepper.optimizer.state[parameter]:
-            state[f"momentum.{i}"] = stepper.optimizer.state[parameter]["momentum_buffer"]
-    tensors.save(path, state, identity, step=step, batches=records.batches, epochs=records.epochs)
+    state |= {f"average.{name}": value for name, value in average.mean.items()}
+    for i, parameter in enumerate(_parameters(stepper)):
+        kept = stepper.optimizer.state[parameter].items()
+        state |= {f"optimizer.{i}.{name}": value for name, value in kept if value is not None}
+    notes = {"step": step, "averaged": average.count, "batches": records.batches, "epochs": records.epochs}
+    tensors.save(path, state, identity, **notes)
 
 
-def _restore(path: Path, net: nn.Module, stepper: Stepper, identity: str) -> tuple[int, Records]:
+def _restore(path: Path, net: nn.Module, stepper: Stepper, average: Average, identity: str) -> tuple[int, Records]:
     if not path.exists():
         return 0, Records()
     state, notes = tensors.load(path, identity), tensors.notes(path)
     net.load_state_dict({name[4:]: value for name, value in state.items() if name.startswith("net.")})
-    for i, parameter in enumerate(p for group in stepper.optimizer.param_groups for p in group["params"]):
-        if f"momentum.{i}" in state:
-            stepper.optimizer.state[parameter]["momentum_buffer"] = state[f"momentum.{i}"].to(parameter.device)
+    device = next(net.parameters()).device
+    average.count = notes["averaged"]
+    average.mean = {name[8:]: value.to(device) for name, value in state.items() if name.startswith("average.")}
+    parameters = _parameters(stepper)
+    for name, value in state.items():
+        if name.startswith("optimizer."):
+            _, i, key = name.split(".")
+            # AdamW counts its steps on the CPU, whatever the device.
+            stepper.optimizer.state[parameters[int(i)]][key] = value if key == "step" else value.to(device)
     log.info("resuming at step %d from %s", notes["step"], path)
     return notes["step"], Records(notes["batches"], notes["epochs"])
 
@@ -151,10 +170,10 @@ def train(
     identity: str,
     snapshot: Callable[[int], None] = lambda cycle: None,
 ) -> Records:
-    """Train ``net`` through a stage, in place, and tell each mini-batch and epoch.
+    """Train ``net`` through a stage, in place (it ends as the stage's average, where there is one), and tell each mini-batch and epoch.
 
     source: rows and a view to the net's inputs. targets: of every row of the manifest. stage: name, augment,
-    first_view, cycles, cycle_len, cycle_mult. lrs: the rate of each layer group at the start of a cycle. resume: the
+    first_view, cycles, cycle_len, cycle_mult, and its options (regularise, averaging), each off where absent. lrs: the rate of each layer group at the start of a cycle. resume: the
     file that holds an unfinished stage; written each epoch and on SIGTERM, refused unless it carries ``identity``.
     snapshot: called with the number of each cycle, from 1, when its last epoch has ended.
 
@@ -166,8 +185,10 @@ def train(
     ends = np.cumsum(lengths)
     per_epoch = len(epoch_batches(train_rows, batch_size, seed, stage["name"], 0))
     net.to(device.device, memory_format=torch.channels_last)
-    stepper = Stepper(net, device, bn_freeze)
-    start, records = _restore(resume, net, stepper, identity)
+    stepper = Stepper(net, device, bn_freeze, stage, regularise.loss_for(stage, targets, train_rows))
+    average = Average(stage.get("averaging", "none"), stage.get("ema_decay") or 0.0)
+    chances = regularise.sampling_weights(targets[train_rows]) if stage.get("sampler") == "balanced" else None
+    start, records = _restore(resume, net, stepper, average, identity)
     total = per_epoch * sum(lengths)
     all_targets = torch.from_numpy(targets).to(device.device)
 
@@ -175,22 +196,20 @@ def train(
         for step in progress(range(start, total), total - start, stage["name"], " batches"):
             epoch, i = divmod(step, per_epoch)
             if i == 0 or step == start:
-                batches = epoch_batches(train_rows, batch_size, seed, stage["name"], epoch)
+                batches = epoch_batches(train_rows, batch_size, seed, stage["name"], epoch, chances)
                 began = time.monotonic()
             view = stage["first_view"] + epoch if stage["augment"] else 0
-            factor = schedules.lr_factor(step, per_epoch, lengths)
+            factor = schedules.factor(stage.get("schedule", "sgdr"), step, per_epoch, lengths)
             rates = [lr * factor for lr in lrs]
-            loss = stepper(
-                source(batches[i], view),
-                all_targets[torch.from_numpy(batches[i])],
-                rates,
-                seed_for(seed, "dropout", stage["name"], step),
-            )
+            inputs, wanted = source(batches[i], view), all_targets[torch.from_numpy(batches[i])]
+            inputs, wanted = regularise.mixed(inputs, wanted, stage, regularise.classes_of(targets), seed, step)
+            loss = stepper(inputs, wanted, rates, seed_for(seed, "dropout", stage["name"], step))
             if not math.isfinite(loss):
                 raise UserError(
                     f"stage {stage['name']}: the loss is {loss} at step {step} (epoch {epoch + 1}), learning rate {rates[-1]:.3g}, "
                     f"rows {batches[i].tolist()}. Nothing was written; lower this stage's lr or look at those images"
                 )
+            average.after_step(net)
             cycle = schedules.cycle_of(epoch, lengths)
             records.batches.append(
                 {
@@ -204,14 +223,37 @@ def train(
             )
             if i == per_epoch - 1:
                 _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, time.monotonic() - began)
+                _refuse_divergence(net, records.epochs[-1], stage["name"], lrs[-1])
                 if epoch + 1 == ends[cycle]:
                     snapshot(cycle + 1)
-                _save(resume, net, stepper, records, step + 1, identity)
+                    average.after_cycle(net)
+                _save(resume, net, stepper, average, records, step + 1, identity)
             if terminated():
-                _save(resume, net, stepper, records, step + 1, identity)
+                _save(resume, net, stepper, average, records, step + 1, identity)
                 log.info("asked to end: saved %s after step %d; run again to go on from there", resume, step)
                 raise SystemExit(143)
+    if average.count:
+        average.copy_to(net)
+        if average.kind == "swa":
+            order = epoch_batches(train_rows, batch_size, seed, stage["name"], 0)
+            refresh_batchnorm(net, (functools.partial(source, rows, 0) for rows in order), bn_freeze)
     return records
+
+
+def _refuse_divergence(net: nn.Module, told: dict, stage: str, lr: float) -> None:
+    """Raise UserError when an epoch leaves a network that is of no use, though each mini-batch's loss was a number.
+
+    The last update shows in no loss of training, and BatchNorm hides weights that have exploded until eval mode.
+    """
+    lost = [name for name, value in net.state_dict().items() if not value.isfinite().all()]
+    loss = told["valid_loss"]
+    if not lost and (loss is None or math.isfinite(loss)):
+        return
+    what = f"the validation loss is {loss}" if not lost else f"{lost[0]} holds numbers that are not finite"
+    raise UserError(
+        f"stage {stage}: {what} after epoch {told['epoch']}, learning rate {lr:.3g}: the training has diverged. "
+        "Nothing was written; lower this stage's lr"
+    )
 
 
 def _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, seconds) -> None:

@@ -1,0 +1,19 @@
+"""Whether the job can be judged as it is asked to be, before hours of training: its metric, its classes in the folds."""
+
+from pathlib import Path
+
+from eightfold import folds, manifest, metrics
+from eightfold.files import UserError, write_json
+from eightfold.runtime import job, log
+
+with job(snakemake.log[0], snakemake.threads):
+    given, settings = snakemake.input, snakemake.params.settings
+    table, info = manifest.read_manifest(Path(given.manifest).parent)
+    metrics.check_fit(settings["metric"], info["task"], info["classes"])
+    try:
+        folds.check_learned(folds.read_folds(given.folds), table, info, settings["folds"])
+    except UserError as error:
+        if settings["method"] != "fastai07":  # which does not look at classes, and is asked for where some are rare
+            raise
+        log.warning("Warning: %s", error)
+    write_json(snakemake.output.checked, {"metric": settings["metric"], "task": info["task"]})

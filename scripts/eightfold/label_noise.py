@@ -1,0 +1,38 @@
+"""Labels that are probably wrong, from out-of-fold predictions: confident learning (Northcutt et al. 2021)."""
+
+import numpy as np
+
+
+def suspicious(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(rows, classes, margins), the most suspicious first: each row's label is doubted in favour of the class.
+
+    probabilities: out-of-fold (n, classes); targets (n,). A class is confidently seen where its probability is at least
+    the mean that it has among the pictures labelled so; the likeliest such class that is not the label is the doubt.
+    The margin is the label's probability less that class's, so a negative one says how sure the doubt is.
+
+    Several labels, targets (n, classes): each label of a picture is a question of yes and no; the class is the one
+    whose label is doubted.
+    """
+    if targets.ndim == 2:
+        return _of_several(probabilities, targets)
+    n, classes = probabilities.shape
+    own = probabilities[np.arange(n), targets]
+    counts = np.bincount(targets, minlength=classes)
+    least = np.where(counts > 0, np.bincount(targets, own, classes) / np.maximum(counts, 1), np.inf)
+    seen = np.where(probabilities >= least, probabilities, -1)
+    guess = seen.argmax(1)
+    rows = np.flatnonzero((seen.max(1) >= 0) & (guess != targets))
+    margin = own[rows] - probabilities[rows, guess[rows]]
+    order = np.argsort(margin, kind="stable")
+    return rows[order], guess[rows][order], margin[order]
+
+
+def _of_several(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    found = []
+    for column in range(probabilities.shape[1]):
+        p = probabilities[:, column]
+        rows, _, margin = suspicious(np.stack([1 - p, p], 1), (targets[:, column] > 0.5).astype(int))
+        found += [(value, row, column) for row, value in zip(rows, margin, strict=True)]
+    found.sort()
+    margin, rows, columns = (np.array(part) for part in zip(*found, strict=True)) if found else ([], [], [])
+    return np.asarray(rows, int), np.asarray(columns, int), np.asarray(margin, float)

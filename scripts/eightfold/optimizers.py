@@ -1,0 +1,48 @@
+"""SGD with momentum, as in torch.optim, without what importing that costs.
+
+To construct any optimizer of torch.optim imports torch's compiler, which takes as long as importing torch itself: half of
+a head stage's time on a small job. The update is four lines; a test compares it with torch.optim.SGD, bit by bit.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+
+
+class SGD:
+    """v = momentum * v + g + weight_decay * p, then p -= lr * v, per group; v starts as the first g. No Nesterov.
+
+    ``param_groups``, ``state``, ``step`` and ``zero_grad`` are those of torch.optim.Optimizer.
+    """
+
+    def __init__(self, groups: Sequence[dict], momentum: float, weight_decay: float = 0.0):
+        self.param_groups = [{**group, "lr": 0.0} for group in groups]
+        self.state: dict[torch.nn.Parameter, dict[str, torch.Tensor]] = defaultdict(dict)
+        self.momentum, self.weight_decay = momentum, weight_decay
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One update from the gradients that are there."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            gradients = [p.grad for p in parameters]
+            if self.weight_decay:
+                gradients = torch._foreach_add(gradients, parameters, alpha=self.weight_decay)
+            if "momentum_buffer" in self.state[parameters[0]]:
+                velocities = [self.state[p]["momentum_buffer"] for p in parameters]
+                torch._foreach_mul_(velocities, self.momentum)
+                torch._foreach_add_(velocities, gradients)
+            else:
+                velocities = [gradient.clone() for gradient in gradients]
+                for parameter, velocity in zip(parameters, velocities, strict=True):
+                    self.state[parameter]["momentum_buffer"] = velocity
+            torch._foreach_add_(parameters, velocities, alpha=-group["lr"])
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None

@@ -1,0 +1,99 @@
+"""Twins by bytes and by eye, with leaks and contradictions; and doubted labels, against brute force and planted errors."""
+
+import numpy as np
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from eightfold import duplicates, label_noise
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 999), st.integers(2, 60), st.integers(0, 8))
+def test_pairs_are_those_of_a_comparison_of_all(seed, n, most):
+    rng = np.random.default_rng(seed)
+    base = rng.integers(0, 2**63, 5, dtype=np.uint64)
+    hashes = base[rng.integers(0, 5, n)]
+    for _ in range(3):
+        hashes = hashes ^ (np.uint64(1) << rng.integers(0, 64, n).astype(np.uint64))
+    found = {(a, b): apart for a, b, apart in duplicates.near_pairs(hashes, most)}
+    first = {value: row for row, value in reversed(list(enumerate(hashes.tolist())))}
+    expected = {}
+    for a in range(n):
+        for b in range(a + 1, n):
+            apart = (int(hashes[a]) ^ int(hashes[b])).bit_count()
+            both_first = first[int(hashes[a])] == a and first[int(hashes[b])] == b
+            if apart <= most and (both_first or (apart == 0 and first[int(hashes[a])] == a)):
+                expected[a, b] = apart
+    assert found == expected
+
+
+def picture(seed: int, side: int = 64) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def test_twins_leaks_and_contradictions_are_listed_and_others_are_not():
+    again = np.asarray(Image.fromarray(picture(0)).resize((48, 40)).resize((64, 64)))  # as saved again, smaller
+    brighter = np.clip(picture(1).astype(int) + 3, 0, 255).astype(np.uint8)
+    images = [picture(0), picture(1), picture(2), picture(3), again, brighter, picture(2)]
+    images += [
+        np.full((8, 8, 3), 10, np.uint8),
+        np.full((8, 8, 3), 200, np.uint8),
+    ]  # plain: equal hashes, unlike to the eye
+    table = pd.DataFrame(
+        {
+            "id": list("abcdefghi"),
+            "split": ["train"] * 4 + ["test", "train", "train", "train", "train"],
+            "labels": ["x", "x", "y", "y", "", "y", "y", "x", "y"],
+            "sha256": ["0", "1", "2", "3", "4", "5", "2", "7", "8"],
+            "status": "ok",
+        }
+    )
+    small = np.stack([duplicates.thumbnail(image) for image in images])
+    pairs = duplicates.find(table, small, 4)
+    told = {(row.id_a, row.id_b): (row.kind, row.conflict, row.leak) for row in pairs.itertuples()}
+    assert told == {
+        ("c", "g"): ("identical", False, False),
+        ("a", "e"): ("near", False, True),
+        ("b", "f"): ("near", True, False),
+    }
+    assert duplicates.summary(pairs) == {"identical": 1, "near": 2, "conflict": 1, "leak": 1}
+    assert duplicates.find(table.assign(status="unreadable"), small, 4).empty
+
+
+def test_planted_label_errors_are_ranked_first():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 4, 400)
+    logits = 5 * np.eye(4)[truth] + rng.normal(0, 1, (400, 4))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    given, planted = truth.copy(), rng.choice(400, 20, replace=False)
+    given[planted] = (given[planted] + 1) % 4
+    rows, classes, margins = label_noise.suspicious(p, given)
+    assert (np.diff(margins) >= 0).all() and len(set(rows)) == len(rows)
+    assert len(set(rows[:20]) & set(planted)) >= 15
+    assert (classes != given[rows]).all()
+    inside = np.isin(rows[:15], planted)
+    assert (classes[:15][inside] == truth[rows[:15][inside]]).mean() > 0.9
+
+
+def test_a_doubt_needs_a_class_that_is_confidently_seen():
+    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.45, 0.55], [0.2, 0.8]])
+    given = np.array([0, 0, 1, 0, 1])  # thresholds: mean of .9 .8 .45 = .717, mean of .7 .8 = .75
+    assert len(label_noise.suspicious(p, given)[0]) == 0  # .55 is below what class 1 has
+    p[3] = [0.1, 0.9]
+    rows, classes, margins = label_noise.suspicious(p, given)
+    assert rows.tolist() == [3] and classes.tolist() == [1] and np.isclose(margins[0], -0.8)
+
+
+def test_each_of_several_labels_is_doubted_for_itself():
+    rng = np.random.default_rng(1)
+    hot = (rng.random((200, 3)) < 0.4).astype(np.float32)
+    p = np.clip(0.8 * hot + 0.1 + rng.normal(0, 0.05, hot.shape), 0, 1)
+    hot[7, 2] = 1 - hot[7, 2]
+    rows, columns, margins = label_noise.suspicious(p, hot)
+    assert (rows[0], columns[0]) == (7, 2) and margins[0] < -0.5
+    empty = label_noise.suspicious(np.empty((0, 3)), np.empty((0, 3)))
+    assert [len(part) for part in empty] == [0, 0, 0]

@@ -1,0 +1,394 @@
+"""The training loop: what it computes, in which order, and that stopping and going on changes nothing."""
+
+import copy
+import math
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from eightfold import activations, nets, runtime, schedules, tensors, training
+from eightfold.devices import Device
+from eightfold.files import UserError
+from eightfold.sources import Activations
+
+CPU = Device(torch.device("cpu"), torch.float32)
+STAGE = {"name": "head", "augment": True, "first_view": 1, "cycles": 2, "cycle_len": 1, "cycle_mult": 2}
+PLAIN = {**STAGE, "augment": False}
+
+
+def vectors(rows, view):
+    """Inputs that are a pure function of row and view: float32 (rows, 12)."""
+    return torch.stack(
+        [torch.randn(12, generator=torch.Generator().manual_seed(1000 * view + int(row))) for row in rows]
+    )
+
+
+def images(rows, view):
+    """The same for pictures: float32 (rows, 3, 48, 48)."""
+    parts = [
+        torch.randn(3, 48, 48, generator=torch.Generator().manual_seed(1000 * view + int(row))) + (int(row) % 2)
+        for row in rows
+    ]
+    return torch.stack(parts)
+
+
+def targets(n=30):
+    return np.arange(n) % 2
+
+
+def trained(net, tmp_path, source=vectors, stage=STAGE, lrs=(0.05,), batch_size=8, seed=5, y=None, **options):
+    """Records of a stage on rows 0-20, validated on 21-29."""
+    y = targets() if y is None else y
+    options = {"resume": tmp_path / "resume.safetensors", "identity": "me", "bn_freeze": False, **options}
+    return training.train(
+        net,
+        source,
+        y,
+        options.pop("train_rows", np.arange(21)),
+        options.pop("valid_rows", np.arange(21, 30)),
+        stage,
+        lrs,
+        batch_size,
+        seed,
+        CPU,
+        options.pop("bn_freeze"),
+        options.pop("resume"),
+        options.pop("identity"),
+        **options,
+    )
+
+
+def head(seed=1, classes=2):
+    return nets.head(6, classes, seed)
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
+    return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+
+
+def without_seconds(records):
+    epochs = [{key: value for key, value in row.items() if key != "seconds"} for row in records.epochs]
+    return records.batches, epochs
+
+
+# ---- what is computed
+
+
+def test_a_head_on_cached_activations_is_the_head_trained_through_the_frozen_trunk(tmp_path):
+    trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none", seed=2)
+    rows, views = np.arange(30), [0, 1, 2, 3]
+    cached = dict(activations.compute(trunk, images, rows, views, CPU))
+    activations.write(tmp_path / "views.safetensors", rows, cached, "made by this test")
+    alone = nets.head(1024, 2, 7)
+    first = trained(alone, tmp_path, source=Activations([tmp_path / "views.safetensors"], CPU))
+
+    net = nets.Net(trunk, nets.head(1024, 2, 7))
+    for parameter in net.trunk.parameters():
+        parameter.requires_grad = False
+    frozen = {name: value.clone() for name, value in net.trunk.state_dict().items()}
+    second = trained(net, tmp_path / "through", source=images, lrs=(0, 0, 0.05))
+
+    for name, value in net.trunk.state_dict().items():
+        assert torch.equal(value, frozen[name]), name
+    for name, value in net.head.state_dict().items():
+        torch.testing.assert_close(value, alone.state_dict()[name], rtol=1e-4, atol=1e-5)
+    losses = [[row["loss"] for row in records.batches] for records in (first, second)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    assert max(losses[0]) - min(losses[0]) > 0.05  # it did learn something
+
+
+def test_the_update_is_momentum_sgd_by_hand(tmp_path):
+    """A linear model in numpy, float64: momentum 0.9, no Nesterov, no decay, a rate of its own for each step."""
+    net = nn.Linear(12, 2)
+    weight, bias = net.weight.detach().double().numpy().copy(), net.bias.detach().double().numpy().copy()
+    records = trained(net, tmp_path, batch_size=5)
+    lengths, step = [1, 2], 0
+    momentum_w, momentum_b = np.zeros_like(weight), np.zeros_like(bias)
+    for epoch in range(3):
+        for rows in training.epoch_batches(np.arange(21), 5, 5, "head", epoch):
+            x, y = vectors(rows, 1 + epoch).double().numpy(), targets()[rows]
+            logits = x @ weight.T + bias
+            p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+            assert records.batches[step]["loss"] == pytest.approx(-np.log(p[np.arange(len(y)), y]).mean(), rel=1e-5)
+            p[np.arange(len(y)), y] -= 1
+            momentum_w = 0.9 * momentum_w + p.T @ x / len(y)
+            momentum_b = 0.9 * momentum_b + p.mean(0)
+            lr = 0.05 * schedules.lr_factor(step, 4, lengths)
+            assert records.batches[step]["lr"] == pytest.approx(lr)
+            weight, bias, step = weight - lr * momentum_w, bias - lr * momentum_b, step + 1
+    assert step == len(records.batches) == 12
+    np.testing.assert_allclose(net.weight.detach().numpy(), weight, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(net.bias.detach().numpy(), bias, rtol=1e-4, atol=1e-6)
+
+
+def test_each_group_learns_at_its_own_rate(tmp_path):
+    """After one step of momentum SGD from rest a group has moved by its rate times its gradient."""
+    trunk, _, _ = nets.pretrained("squeezenet1_1", "none", seed=2)
+    net = nets.Net(trunk, nets.head(trunk.features, 2, 7))
+    before = {name: value.clone() for name, value in net.named_parameters()}
+    stepper = training.Stepper(net, CPU, False)
+    gradients = {}
+    stepper.optimizer.register_step_pre_hook(
+        lambda *_: gradients.update({name: p.grad.clone() for name, p in net.named_parameters()})
+    )
+    x = images(range(6), 0)
+    stepper(x, torch.tensor([0, 1] * 3), [0.0, 0.001, 0.1], 3)
+    rates = {"trunk.early": 0.0, "trunk.late": 0.001, "head": 0.1}
+    for name, value in net.named_parameters():
+        rate = next(rate for prefix, rate in rates.items() if name.startswith(prefix))
+        torch.testing.assert_close(value, before[name] - rate * gradients[name])
+    assert len(stepper.optimizer.param_groups) == 3
+    assert stepper.optimizer.defaults["weight_decay"] == 0 and not stepper.optimizer.defaults["nesterov"]
+
+
+def test_losses_are_those_of_logits():
+    random = np.random.default_rng(0)
+    logits, y = random.normal(size=(7, 4)), random.integers(0, 4, 7)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = -np.log(p[np.arange(7), y]).mean()
+    assert training.loss_of(torch.tensor(logits), torch.tensor(y)).item() == pytest.approx(expected)
+    hot = (random.random((7, 4)) < 0.4).astype(float)
+    s = 1 / (1 + np.exp(-logits))
+    expected = -(hot * np.log(s) + (1 - hot) * np.log(1 - s)).mean()
+    assert training.loss_of(torch.tensor(logits), torch.tensor(hot)).item() == pytest.approx(expected)
+    far = training.loss_of(torch.tensor([[200.0, -200.0]]), torch.tensor([[0.0, 1.0]]))
+    assert far.item() == pytest.approx(200)  # defect 9 of 0.7: infinity, through a sigmoid that is exactly 1
+
+
+def test_several_labels_a_picture(tmp_path):
+    hot = np.stack([targets(), 1 - targets(), np.arange(30) % 3 == 0], 1).astype(np.float32)
+    records = trained(head(classes=3), tmp_path, y=hot)
+    logits = torch.zeros(9, 3)
+    assert 0 < records.epochs[-1]["valid_loss"] < 2 and 0 <= records.epochs[-1]["accuracy"] <= 1
+    assert training.probabilities_of(logits.numpy(), hot) == pytest.approx(np.full((9, 3), 0.5))
+
+
+def test_the_rate_of_each_mini_batch_is_the_formula(tmp_path):
+    records = trained(head(), tmp_path, lrs=(0.08,), batch_size=5)  # 21 rows in fives: 4 batches, the last of 6
+    rates = [row["lr"] for row in records.batches]
+    first = [0.08 / 2 * (1 + math.cos(math.pi * i / 4)) for i in range(4)]
+    second = [0.08 / 2 * (1 + math.cos(math.pi * i / 8)) for i in range(8)]
+    assert rates == pytest.approx([0.0008, *first[1:], *second])
+    assert [row["cycle"] for row in records.batches] == [1] * 4 + [2] * 8
+    assert [row["epoch"] for row in records.epochs] == [1, 2, 3]
+
+
+def test_records_of_an_epoch_are_means_over_pictures(tmp_path):
+    net = head()
+    records = trained(net, tmp_path, batch_size=8)
+    for row in records.epochs:
+        batches = [b for b in records.batches if b["epoch"] == row["epoch"]]
+        assert sum(b["images"] for b in batches) == 21
+        assert row["train_loss"] == pytest.approx(sum(b["loss"] * b["images"] for b in batches) / 21)
+    net.eval()
+    with torch.no_grad():
+        logits = net(vectors(range(21, 30), 0))
+    expected = F.cross_entropy(logits, torch.from_numpy(targets()[21:])).item()
+    assert records.epochs[-1]["valid_loss"] == pytest.approx(expected, rel=1e-5)
+    assert records.epochs[-1]["accuracy"] == (logits.argmax(1).numpy() == targets()[21:]).mean()
+
+
+def test_nothing_to_validate_leaves_the_figures_empty(tmp_path):
+    records = trained(head(), tmp_path, valid_rows=np.empty(0, int))
+    assert {row["valid_loss"] for row in records.epochs} == {row["accuracy"] for row in records.epochs} == {None}
+
+
+def test_views_follow_the_epochs(tmp_path):
+    seen = []
+
+    def source(rows, view):
+        seen.append(view)
+        return vectors(rows, view)
+
+    no_valid = {"source": source, "valid_rows": np.empty(0, int)}
+    trained(head(), tmp_path, stage={**STAGE, "first_view": 4}, **no_valid)
+    assert seen == [4] * 3 + [5] * 3 + [6] * 3
+    seen.clear()
+    trained(head(), tmp_path / "plain", stage=PLAIN, **no_valid)
+    assert seen == [0] * 9
+
+
+def test_dropout_does_not_depend_on_the_random_state_and_leaves_it_alone(tmp_path):
+    one, other = head(), head()
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    trained(one, tmp_path / "one")
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    trained(other, tmp_path / "other")
+    assert same(one, other)
+    another = head()
+    trained(another, tmp_path / "another", seed=6)
+    assert not same(one, another)
+
+
+# ---- batches
+
+
+def test_order_is_keyed_by_seed_stage_and_epoch_and_holds_every_row_once():
+    rows = np.array([3, 1, 4, 15, 9, 2, 6, 5, 35, 8])
+    first = training.epoch_batches(rows, 4, 0, "a", 0)
+    assert [len(batch) for batch in first] == [4, 4, 2]
+    assert sorted(np.concatenate(first)) == sorted(rows)
+    again = training.epoch_batches(rows, 4, 0, "a", 0)
+    assert all((x == y).all() for x, y in zip(first, again, strict=True))
+    for other in ((1, "a", 0), (0, "b", 0), (0, "a", 1)):
+        assert (np.concatenate(training.epoch_batches(rows, 4, *other)) != np.concatenate(first)).any()
+
+
+@pytest.mark.parametrize(("n", "size", "expected"), [(9, 4, [4, 5]), (8, 4, [4, 4]), (5, 4, [5]), (3, 4, [3])])
+def test_a_last_batch_of_one_joins_the_one_before(n, size, expected):
+    found = [len(batch) for batch in training.epoch_batches(np.arange(n), size, 0, "a", 0)]
+    assert found == expected
+
+
+def test_one_training_picture_is_refused(tmp_path):
+    with pytest.raises(UserError, match="stage head: 1 training images; at least 2"):
+        trained(head(), tmp_path, train_rows=np.arange(1))
+
+
+# ---- stop and go on
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", range(9))
+def test_broken_off_at_any_step_and_resumed_it_ends_in_the_same_bits(tmp_path, step):
+    whole, snapshots = head(), []
+    expected = trained(whole, tmp_path / "whole", snapshot=snapshots.append)
+    assert snapshots == [1, 2]
+    calls = 0
+
+    def breaking(rows, view):
+        nonlocal calls
+        if view > 0:
+            if calls == step:
+                raise Stop
+            calls += 1
+        return vectors(rows, view)
+
+    with pytest.raises(Stop):
+        trained(head(), tmp_path, source=breaking)
+    resumed = head(seed=99)  # what it starts from no longer matters once an epoch is saved
+    if step < 3:
+        resumed = head()
+    found = trained(resumed, tmp_path)
+    assert same(resumed, whole) and without_seconds(found) == without_seconds(expected)
+
+
+@pytest.mark.parametrize("step", range(9))
+def test_asked_to_end_at_any_step_it_saves_that_step(tmp_path, monkeypatch, step):
+    whole = head()
+    expected = trained(whole, tmp_path / "whole")
+    calls = 0
+
+    def asking(rows, view):
+        nonlocal calls
+        if view > 0:
+            if calls == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            calls += 1
+        return vectors(rows, view)
+
+    monkeypatch.setattr(runtime, "_terminated", False)
+    before = signal.signal(signal.SIGTERM, runtime._on_sigterm)
+    try:
+        with pytest.raises(SystemExit) as end:
+            trained(head(), tmp_path, source=asking)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert end.value.code == 143
+    assert tensors.notes(tmp_path / "resume.safetensors")["step"] == step + 1
+    monkeypatch.setattr(runtime, "_terminated", False)
+    resumed = head(seed=99)
+    found = trained(resumed, tmp_path)
+    assert same(resumed, whole) and without_seconds(found) == without_seconds(expected)
+
+
+def test_a_resume_file_of_something_else_is_refused(tmp_path):
+    trained(head(), tmp_path)
+    with pytest.raises(UserError, match=r"resume\.safetensors: made from other inputs"):
+        trained(head(), tmp_path, identity="someone else")
+
+
+def test_snapshots_are_taken_when_their_cycle_has_ended(tmp_path):
+    """Defect 6 of 0.7: one batch before; a cycle of one batch never ended."""
+    net, kept = nn.Linear(12, 2), {}
+    stage = {**PLAIN, "cycles": 3, "cycle_mult": 1}
+    trained(net, tmp_path, stage=stage, batch_size=32, snapshot=lambda c: kept.update({c: net.weight.clone()}))
+    assert list(kept) == [1, 2, 3]
+    assert torch.equal(kept[3], net.weight) and not torch.equal(kept[1], kept[2])
+
+
+# ---- when it goes wrong
+
+
+def test_a_loss_that_is_no_number_is_refused_in_words(tmp_path):
+    def source(rows, view):
+        x = vectors(rows, view)
+        return x * float("nan") if view == 2 and 7 in rows else x
+
+    with pytest.raises(UserError) as refusal:
+        trained(head(), tmp_path, source=source, valid_rows=np.empty(0, int))
+    batches = training.epoch_batches(np.arange(21), 8, 5, "head", 1)
+    at = next(i for i, rows in enumerate(batches) if 7 in rows)
+    rate = 0.05 * schedules.lr_factor(3 + at, 3, [1, 2])
+    for part in ("stage head", f"step {3 + at} (epoch 2)", f"learning rate {rate:.3g}", str(batches[at].tolist())):
+        assert part in str(refusal.value)
+
+
+def test_an_epoch_that_leaves_no_numbers_is_refused_in_words(tmp_path):
+    """Finite in every mini-batch, infinite when validated; and weights that the last update made infinite."""
+
+    def source(rows, view):
+        return vectors(rows, view) * (float("inf") if view == 0 else 1)
+
+    with pytest.raises(UserError, match="stage head: the validation loss is nan after epoch 1"):
+        trained(head(), tmp_path / "a", source=source)
+    with pytest.raises(UserError, match=r"stage head: .* holds numbers that are not finite after epoch 1"):
+        options = {"batch_size": 32, "valid_rows": np.empty(0, int)}
+        trained(nn.Linear(12, 2), tmp_path / "b", lambda rows, view: vectors(rows, view) * 1e4, lrs=(3e38,), **options)
+    assert not (tmp_path / "b" / "resume.safetensors").exists()
+
+
+class ShortOfMemory(nn.Module):
+    """Passes its input on; in training, not more than ``room`` rows of it."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room, self.sizes = room, []
+
+    def forward(self, x):
+        if self.training:
+            if len(x) > self.room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            self.sizes.append(len(x))
+        return x
+
+
+@pytest.mark.parametrize("room", [3, 4, 7, 15])
+def test_out_of_memory_it_goes_on_in_pieces_with_the_same_gradient(tmp_path, room, caplog):
+    torch.manual_seed(0)
+    layers = nn.Linear(12, 5), nn.Tanh(), nn.Linear(5, 2)
+    whole = nn.Sequential(nn.Identity(), *layers)
+    memory = ShortOfMemory(room)
+    short = nn.Sequential(memory, *copy.deepcopy(layers))
+    first = trained(whole, tmp_path / "whole", batch_size=16)
+    second = trained(short, tmp_path / "short", batch_size=16)
+    for one, other in zip(whole.parameters(), short.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose([r["loss"] for r in first.batches], [r["loss"] for r in second.batches], rtol=1e-5)
+    assert max(memory.sizes) <= room and 1 not in memory.sizes
+
+
+def test_memory_that_is_not_enough_for_two_is_an_error(tmp_path):
+    with pytest.raises(torch.OutOfMemoryError):
+        trained(nn.Sequential(ShortOfMemory(1), nn.Linear(12, 2)), tmp_path, batch_size=16)
