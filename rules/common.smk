@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.append(str(Path(workflow.basedir, "scripts")))
+# Of this file's own checkout, also where another Snakefile uses this workflow as a module.
+sys.path.append(str(Path(workflow.current_basedir.get_path_or_uri(secret_free=False)).parent / "scripts"))
 
 from eightfold.closing import summary as closing_summary
 from eightfold.config import check_yaml_file, resolve
@@ -18,7 +19,7 @@ from eightfold.provenance import code_digest
 
 try:
     config_files = [Path(path) for path in workflow.overwrite_configfiles] or [Path("config.yaml")]
-    for config_file in config_files:
+    for config_file in filter(Path.is_file, config_files):  # a module's config has no file of its own
         check_yaml_file(config_file)
     plan = Plan(resolve(config, ", ".join(map(str, config_files))))
     plan.check()
