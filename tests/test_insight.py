@@ -19,8 +19,8 @@ def test_grad_cam_lights_up_what_speaks_for_the_class():
     inputs[:, 0, :8, :8], inputs[:, 1, 24:, 24:] = 1.0, 1.0
     first, second = insight.grad_cam(net, inputs, [0, 1])
     assert first.shape == (32, 32) and first.max() == second.max() == 1
-    assert first[:8, :8].mean() > 0.8 and first[16:, 16:].max() == 0
-    assert second[24:, 24:].mean() > 0.8 and second[:16, :16].max() == 0
+    assert first[:8, :8].mean() > 0.7 and first[16:, 16:].max() == 0
+    assert second[24:, 24:].mean() > 0.7 and second[:16, :16].max() == 0
 
 
 def test_overlay_keeps_what_is_hot_and_dims_the_rest():

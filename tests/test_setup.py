@@ -98,8 +98,8 @@ def test_the_makefile_has_its_targets_and_passes_its_variables_on():
         "help",
     ]:
         assert planned(target), target
-    assert "--cores all  submission" in planned()
-    assert "--cores 2 --configfile my.yaml report" in planned("report", "CORES=2", "CONFIG=my.yaml")
+    assert "snakemake submission --cores all" in planned()
+    assert "snakemake report --cores 2 --configfile my.yaml" in planned("report", "CORES=2", "CONFIG=my.yaml")
 
 
 @make
