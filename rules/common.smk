@@ -43,10 +43,12 @@ wildcard_constraints:
     first=r"\d+",
     last=r"\d+",
     size=r"\d+",
+    part=r"\d+_of_\d+",
 
 
-# 1 where a job would take a GPU, 0 where there is none.
+# 1 where a job would take a GPU, 0 where there is none; what joins the parts of others needs none.
 gpus = plan.gpus()
+gpus_of_whole = gpus if plan.shards == 1 else 0
 
 
 # All rules have the same two params, what they depend on in the config and what their code means (provenance.py).
@@ -71,6 +73,11 @@ def test_images_needed(wildcards):
         f"run {plan.config['run']} has no test images (data.test is not set and {plan.root}/test does not exist), "
         "so there is nothing to submit: ask for `evaluate` instead"
     )
+
+
+def parts_of(path, name):
+    """A file of each part that a result is joined from (shards.py); none where one job makes the whole."""
+    return lambda wildcards: plan.parts(path.format_map(vars(wildcards)), name)
 
 
 def pixels_of(wildcards):

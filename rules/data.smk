@@ -8,6 +8,7 @@ rule demo:
         "<cache>/logs/demo.log",
     benchmark:
         "<cache>/benchmarks/demo.jsonl"
+    localrule: True
     conda:
         "../envs/eightfold.yaml"
     resources:
@@ -130,6 +131,7 @@ rule pixels:
     input:
         manifest=ancient("<data>/manifest.csv"),
         manifest_identity="<data>/manifest.json",
+        parts=parts_of(f"{CACHE}/pixels-{{key}}/pixels", "{part}/pixels.json"),
     output:
         pixels="<cache>/pixels-{key}/pixels.u8",
         index="<cache>/pixels-{key}/index.npy",
@@ -178,3 +180,19 @@ rule duplicates:
         "duplicates: pictures that are there twice, leaks, labels that contradict"
     script:
         "../scripts/duplicates.py"
+
+
+use rule pixels as pixels_part with:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+    output:
+        pixels=temp("<cache>/pixels-{key}/pixels.parts/{part}/pixels.u8"),
+        index=temp("<cache>/pixels-{key}/pixels.parts/{part}/index.npy"),
+        identity=temp("<cache>/pixels-{key}/pixels.parts/{part}/pixels.json"),
+    log:
+        "<cache>/pixels-{key}/pixels.parts/{part}.log",
+    benchmark:
+        "<cache>/pixels-{key}/pixels.parts/{part}.jsonl"
+    message:
+        "pixels: decode and resize part {wildcards.part}"

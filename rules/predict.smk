@@ -15,6 +15,7 @@ rule predict:
         snapshots=ancient(final_snapshots),
         pixels=pixels_of,
         packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+        parts=parts_of(f"{plan.run}/fold{{fold}}/predictions/{{split}}", "{part}.safetensors"),
     output:
         logits="<run>/fold{fold}/predictions/{split}.safetensors",
         identity="<run>/fold{fold}/predictions/{split}.json",
@@ -26,7 +27,7 @@ rule predict:
         "../envs/eightfold.yaml"
     threads: 16
     resources:
-        gpu=gpus,
+        gpu=gpus_of_whole,
         mem_mb=memory_mb(6000),
         runtime=minutes(120),
     params:
@@ -36,6 +37,35 @@ rule predict:
         "fold {wildcards.fold}: predict the {wildcards.split} images"
     script:
         "../scripts/predict.py"
+
+
+use rule predict as predict_part with:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        folds=ancient("<run>/folds.csv"),
+        folds_identity="<run>/folds.json",
+        weights_identity="<weights>/weights.json",
+        trunk=ancient(final_trunk(0)),
+        trunk_identity=final_trunk(1),
+        head=ancient(final_head(0)),
+        head_identity=final_head(1),
+        snapshots=ancient(final_snapshots),
+        pixels=pixels_of,
+        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+    output:
+        logits=temp("<run>/fold{fold}/predictions/{split}.parts/{part}.safetensors"),
+        identity=temp("<run>/fold{fold}/predictions/{split}.parts/{part}.json"),
+    log:
+        "<run>/logs/fold{fold}/predict_{split}.parts/{part}.log",
+    benchmark:
+        "<run>/benchmarks/fold{fold}/predict_{split}.parts/{part}.jsonl"
+    resources:
+        gpu=gpus,
+        mem_mb=memory_mb(6000),
+        runtime=minutes(120),
+    message:
+        "fold {wildcards.fold}: predict the {wildcards.split} images, part {wildcards.part}"
 
 
 rule score:

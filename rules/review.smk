@@ -69,8 +69,8 @@ rule review:
         most_uncertain=report("<run>/review/most_uncertain.svg", category="Review", caption="captions/sheet.rst"),
         random_right=report("<run>/review/random_right.svg", category="Review", caption="captions/sheet.rst"),
         random_wrong=report("<run>/review/random_wrong.svg", category="Review", caption="captions/sheet.rst"),
-        noise=report("<run>/review/label_noise.svg", category="Review", caption="captions/label_noise.rst"),
-        noise_table="<run>/review/label_noise.csv",
+        label_noise=report("<run>/review/label_noise.svg", category="Review", caption="captions/label_noise.rst"),
+        label_noise_table="<run>/review/label_noise.csv",
         tables="<run>/review/tables.json",
     log:
         "<run>/logs/review.log",

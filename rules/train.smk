@@ -2,6 +2,7 @@
 # Small JSON files carry identity from rule to rule (compared by checksum); large files ride along as `ancient`.
 
 
+# Local: nodes of a cluster seldom reach the network that weights come from.
 rule weights:
     output:
         trunk="<weights>/trunk.safetensors",
@@ -10,6 +11,7 @@ rule weights:
         "<weights>/weights.log",
     benchmark:
         "<weights>/weights.jsonl"
+    localrule: True
     conda:
         "../envs/eightfold.yaml"
     resources:
@@ -33,6 +35,7 @@ rule activations:
         weights_identity="<weights>/weights.json",
         trunk=ancient("<weights>/trunk.safetensors"),
         trunk_identity="<weights>/weights.json",
+        parts=parts_of(f"{CACHE}/activations-{{kind}}-{{key}}/views_{{first}}-{{last}}", "{part}.safetensors"),
     output:
         activations="<cache>/activations-{kind}-{key}/views_{first}-{last}.safetensors",
         identity="<cache>/activations-{kind}-{key}/views_{first}-{last}.json",
@@ -46,7 +49,7 @@ rule activations:
         "../envs/eightfold.yaml"
     threads: 16
     resources:
-        gpu=gpus,
+        gpu=gpus_of_whole,
         mem_mb=memory_mb(6000),
         runtime=minutes(240),
     params:
@@ -60,6 +63,30 @@ rule activations:
         "../scripts/activations.py"
 
 
+use rule activations as activations_part with:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        pixels=pixels_of,
+        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+        weights_identity="<weights>/weights.json",
+        trunk=ancient("<weights>/trunk.safetensors"),
+        trunk_identity="<weights>/weights.json",
+    output:
+        activations=temp("<cache>/activations-{kind}-{key}/views_{first}-{last}.parts/{part}.safetensors"),
+        identity=temp("<cache>/activations-{kind}-{key}/views_{first}-{last}.parts/{part}.json"),
+    log:
+        "<cache>/activations-{kind}-{key}/views_{first}-{last}.parts/{part}.log",
+    benchmark:
+        "<cache>/activations-{kind}-{key}/views_{first}-{last}.parts/{part}.jsonl"
+    resources:
+        gpu=gpus,
+        mem_mb=memory_mb(6000),
+        runtime=minutes(240),
+    message:
+        "activations of the starting trunk: views {wildcards.first} to {wildcards.last}, part {wildcards.part}"
+
+
 use rule activations as activations_tuned with:
     input:
         manifest=ancient("<data>/manifest.csv"),
@@ -71,6 +98,9 @@ use rule activations as activations_tuned with:
         weights_identity="<weights>/weights.json",
         trunk=ancient("<run>/fold{fold}/{stage}/checkpoint.safetensors"),
         trunk_identity="<run>/fold{fold}/{stage}/stage.json",
+        parts=parts_of(
+            f"{plan.run}/fold{{fold}}/{{stage}}/activations/{{size}}px_views_{{first}}-{{last}}", "{part}.safetensors"
+        ),
     output:
         activations="<run>/fold{fold}/{stage}/activations/{size}px_views_{first}-{last}.safetensors",
         identity="<run>/fold{fold}/{stage}/activations/{size}px_views_{first}-{last}.json",
@@ -86,6 +116,38 @@ use rule activations as activations_tuned with:
     message:
         "fold {wildcards.fold}: activations of {wildcards.stage}'s trunk at {wildcards.size} px, "
         "views {wildcards.first} to {wildcards.last}"
+
+
+use rule activations as activations_tuned_part with:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        folds=ancient("<run>/folds.csv"),
+        folds_identity="<run>/folds.json",
+        pixels=pixels_of,
+        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+        weights_identity="<weights>/weights.json",
+        trunk=ancient("<run>/fold{fold}/{stage}/checkpoint.safetensors"),
+        trunk_identity="<run>/fold{fold}/{stage}/stage.json",
+    output:
+        activations=temp("<run>/fold{fold}/{stage}/activations/{size}px_views_{first}-{last}.parts/{part}.safetensors"),
+        identity=temp("<run>/fold{fold}/{stage}/activations/{size}px_views_{first}-{last}.parts/{part}.json"),
+    log:
+        "<run>/logs/fold{fold}/{stage}.activations_{size}px_{first}-{last}.parts/{part}.log",
+    benchmark:
+        "<run>/benchmarks/fold{fold}/{stage}.activations_{size}px_{first}-{last}.parts/{part}.jsonl"
+    resources:
+        gpu=gpus,
+        mem_mb=memory_mb(6000),
+        runtime=minutes(240),
+    params:
+        settings=lambda wildcards: plan.activations_settings(
+            int(wildcards.size), int(wildcards.first), int(wildcards.last), wildcards.stage
+        ),
+        code=code("activations.py"),
+    message:
+        "fold {wildcards.fold}: activations of {wildcards.stage}'s trunk at {wildcards.size} px, "
+        "views {wildcards.first} to {wildcards.last}, part {wildcards.part}"
 
 
 rule find_lr:
@@ -114,7 +176,7 @@ rule find_lr:
     threads: 16
     resources:
         gpu=gpus,
-        mem_mb=memory_mb(8000),
+        mem_mb=memory_mb(16000),
         runtime=minutes(120),
     params:
         settings=lambda wildcards: plan.lr_find_settings(wildcards.stage),
@@ -162,7 +224,7 @@ rule train:
     threads: 16
     resources:
         gpu=gpus,
-        mem_mb=memory_mb(8000),
+        mem_mb=memory_mb(16000),
         runtime=minutes(480),
     params:
         settings=lambda wildcards: plan.train_settings(wildcards.stage),

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from eightfold import activations, folds, manifest, nets
+from eightfold import activations, folds, manifest, nets, shards
 from eightfold.devices import device
 from eightfold.files import UserError, checked, file_digest, identity_of, read_json, write_json
 from eightfold.pixels import Pixels
@@ -20,7 +20,7 @@ with job(snakemake.log[0], snakemake.threads):
         choices["train"], choices["valid"] = folds.train_valid_rows(
             folds.read_folds(given.folds), snakemake.wildcards.fold
         )
-    rows = choices[settings["rows"]]
+    rows = shards.rows_of(choices[settings["rows"]], getattr(snakemake.wildcards, "part", None))
 
     # The range of views is no part of the identity: a view computed for a run with more or fewer epochs is as good.
     wanted, output = range(settings["first"], settings["last"] + 1), Path(snakemake.output.activations)
@@ -28,8 +28,9 @@ with job(snakemake.log[0], snakemake.threads):
     identity = identity_of(
         what, snakemake.params.code, given.manifest_identity, given.pixels, given.weights_identity, given.trunk_identity
     )
-    found = {}
-    for path in sorted(output.parent.glob(re.sub(r"\d+-\d+", "*", output.name))):
+    parts = getattr(given, "parts", [])
+    found = activations.join(parts, rows, identity) if parts else {}
+    for path in [] if parts else sorted(output.parent.glob(re.sub(r"\d+-\d+", "*", output.name))):
         try:
             found |= {view: values for view, (_, values) in activations.read(path, identity).items() if view in wanted}
         except UserError:

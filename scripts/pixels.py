@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eightfold import images, manifest, pixels
+from eightfold import images, manifest, pixels, shards
 from eightfold.files import UserError, digest, read_json, write_json
 from eightfold.runtime import job, progress
 
@@ -24,9 +24,12 @@ with job(snakemake.log[0], snakemake.threads):
                 f"{root / path}: was readable when the manifest was made, and no longer is ({error})"
             ) from error
 
-    items = zip(rows["path"], rows["status"], strict=True)
-    index = pixels.pack(
-        folder, progress(pixels.in_order(read, items, snakemake.threads), len(rows), f"pixels {short_side} px")
-    )
+    if parts := getattr(snakemake.input, "parts", []):
+        index = pixels.join(folder, [Path(path).parent for path in parts])
+    else:
+        items = list(zip(rows["path"], rows["status"], strict=True))
+        items = shards.rows_of(items, getattr(snakemake.wildcards, "part", None))
+        done = pixels.in_order(read, items, snakemake.threads)
+        index = pixels.pack(folder, progress(done, len(items), f"pixels {short_side} px"))
     content = digest([info["digest"], snakemake.params.settings, index.tolist()])
     write_json(snakemake.output.identity, {"digest": content, "short_side": short_side, "images": len(index)})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from eightfold import folds, manifest, nets, prediction, stages, tensors
+from eightfold import folds, manifest, nets, prediction, shards, stages, tensors
 from eightfold.devices import device
 from eightfold.files import checked, file_digest, identity_of, read_json, write_json
 from eightfold.pixels import Pixels
@@ -20,26 +20,31 @@ with job(snakemake.log[0], snakemake.threads):
         rows = table.index[(table["split"] == "test") & (table["status"] == "ok")].to_numpy()
     else:
         _, rows = folds.train_valid_rows(folds.read_folds(given.folds), wildcards.fold)
+    rows = shards.rows_of(rows, getattr(wildcards, "part", None))
+    identity = identity_of(settings, snakemake.params.code, *stages.identity_inputs(given))
     for path, told in ((given.trunk, given.trunk_identity), (given.head, given.head_identity)):
         checked(path, read_json(told))
-    members = [""]
-    if getattr(given, "snapshots", None):
-        members = [f"snapshot{cycle}." for cycle in range(1, read_json(given.head_identity)["snapshots"] + 1)]
-    logits = []
-    with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
-        pixels = Pixels(Path(given.pixels).parent)
-        augmentation, seed = settings["augmentation"], settings["seed"]
-        source = Views(pixels, settings["size"], augmentation, seed, weights["mean"], weights["std"], here)
-        for member in members:
-            net = stages.network(settings["arch"], len(info["classes"]), weights["features"], seed)
-            head = given.snapshots if member else given.head
-            # A head stage's checkpoints hold no trunk: that is the earlier stage's.
-            own_trunk = bool(member) and settings["train"] == "all"
-            nets.load_part(net.trunk, head if own_trunk else given.trunk, f"{member if own_trunk else ''}trunk")
-            nets.load_part(net.head, head, f"{member}head")
-            log.info("%s %s: %d images, %d views", head, member, len(rows), 1 + settings["views"])
-            logits.append(prediction.logits_of_views(net, source, rows, settings["views"], here))
-    identity = identity_of(settings, snakemake.params.code, *stages.identity_inputs(given))
+    if parts := getattr(given, "parts", []):
+        logits = prediction.join(parts, rows, identity)
+    else:
+        members = [""]
+        if getattr(given, "snapshots", None):
+            members = [f"snapshot{cycle}." for cycle in range(1, read_json(given.head_identity)["snapshots"] + 1)]
+        predicted = []
+        with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
+            pixels = Pixels(Path(given.pixels).parent)
+            augmentation, seed = settings["augmentation"], settings["seed"]
+            source = Views(pixels, settings["size"], augmentation, seed, weights["mean"], weights["std"], here)
+            for member in members:
+                net = stages.network(settings["arch"], len(info["classes"]), weights["features"], seed)
+                head = given.snapshots if member else given.head
+                # A head stage's checkpoints hold no trunk: that is the earlier stage's.
+                own_trunk = bool(member) and settings["train"] == "all"
+                nets.load_part(net.trunk, head if own_trunk else given.trunk, f"{member if own_trunk else ''}trunk")
+                nets.load_part(net.head, head, f"{member}head")
+                log.info("%s %s: %d images, %d views", head, member, len(rows), 1 + settings["views"])
+                predicted.append(prediction.logits_of_views(net, source, rows, settings["views"], here))
+        logits = torch.stack(predicted)
     # logits: (members, views, rows, classes)
-    tensors.save(snakemake.output.logits, {"rows": torch.tensor(rows), "logits": torch.stack(logits)}, identity)
+    tensors.save(snakemake.output.logits, {"rows": torch.tensor(rows), "logits": logits}, identity)
     write_json(snakemake.output.identity, {"digest": file_digest(snakemake.output.logits), "images": len(rows)})

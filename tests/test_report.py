@@ -281,7 +281,8 @@ def test_review_door(tmp_path, task):
             "manifest_identity": tmp_path / "manifest.json",
             "pixels": tmp_path / "px" / "pixels.json",
         },
-        output={name: tmp_path / f"{name}.svg" for name in names} | {"tables": tmp_path / "tables.json"},
+        output={name: tmp_path / f"{name}.svg" for name in names}
+        | {"tables": tmp_path / "tables.json", "label_noise_table": tmp_path / "label_noise.csv"},
         settings={"seed": 0, "per_sheet": 8},
         log=tmp_path / "log.txt",
     )

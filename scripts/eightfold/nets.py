@@ -150,7 +150,8 @@ def _cut(arch: str) -> tuple[int, int]:
     try:
         for position, module in enumerate(children.values()):
             x = module(x)
-            if x.dim() == 4 and x.shape[-1] * _EARLY_STRIDE >= size:
+            # shape[2] is a side of the map in (n, c, h, w) and, inside a swin, in (n, h, w, c).
+            if x.dim() == 4 and x.shape[2] * _EARLY_STRIDE >= size:
                 early = position + 1
         if x.dim() != 4 or x.shape[2] != x.shape[3]:
             raise ValueError(f"its last map is {tuple(x.shape)}")

@@ -6,9 +6,10 @@ bytes, so that they index a (pixels, 3) array directly.
 """
 
 import os
+import shutil
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -73,6 +74,21 @@ def pack(folder: str | os.PathLike, images: Iterable[np.ndarray]) -> np.ndarray:
             file.write(data)
             offset += height * width
     index = np.asarray(rows, dtype=np.int64).reshape(-1, 4)
+    with replacing(folder / "index.npy") as path, open(path, "wb") as file:
+        np.save(file, index, allow_pickle=False)
+    return index
+
+
+def join(folder: str | os.PathLike, parts: Sequence[str | os.PathLike]) -> np.ndarray:
+    """Write the packed folder that ``pack`` would have written from the images of all ``parts``. Returns the index."""
+    folder, rows, offset = Path(folder), [np.empty((0, 4), np.int64)], 0
+    with replacing(folder / "pixels.u8") as path, open(path, "wb") as file:
+        for part in map(Pixels, parts):
+            with open(part.folder / "pixels.u8", "rb") as packed:
+                shutil.copyfileobj(packed, file, 1 << 24)
+            rows.append(part.index + np.array([offset, 0, 0, 0]))
+            offset += len(part.flat)
+    index = np.concatenate(rows)
     with replacing(folder / "index.npy") as path, open(path, "wb") as file:
         np.save(file, index, allow_pickle=False)
     return index

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from eightfold.config import stage_epochs
 from eightfold.files import UserError, digest, fingerprint
-from eightfold.listing import listing_digest
+from eightfold.listing import files_below, listing_digest
+from eightfold.shards import names, parts_for
 
 CACHE = "results/cache"
 DEMO_ROOT = f"{CACHE}/demo/data"
@@ -148,6 +149,19 @@ class Plan:
         """Short side (px) by key of the pixel folder."""
         sizes = {stage["size"] for stage in self.stages.values()}
         return {self.pixels_folder(size).rpartition("-")[2]: short_side_for(size) for size in sizes}
+
+    # ---- shards
+
+    @cached_property
+    def shards(self) -> int:
+        """Parts of pixels, activations and predictions. No result depends on it, so no settings hold it."""
+        if self.config["shards"] != "auto":
+            return self.config["shards"]
+        return 1 if self.is_demo else parts_for(sum(1 for _ in files_below(self.root)))
+
+    def parts(self, path: str, name: str) -> list[str]:
+        """A file of each part of the work whose result is ``path`` (without suffix); ``name`` has {part} in it."""
+        return [f"{path}.parts/{name.format(part=part)}" for part in names(self.shards)]
 
     # ---- trunk and activations
 

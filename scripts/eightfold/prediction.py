@@ -1,16 +1,19 @@
 """Prediction: logits of every view, then one table of probabilities."""
 
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from eightfold import inference, tensors
 from eightfold.devices import Device
+from eightfold.files import UserError
 from eightfold.metrics import sigmoid, softmax
-from eightfold.runtime import progress
-
-BATCH = 64
+from eightfold.runtime import counted
+from eightfold.shards import BATCH
 
 
 def logits_of_views(
@@ -18,13 +21,20 @@ def logits_of_views(
 ) -> torch.Tensor:
     """Logits of the plain view and of views 1 to ``views``: float32 (1 + views, rows, classes)."""
     net = net.to(device.device, memory_format=torch.channels_last).eval()
-    jobs = [(view, rows[i : i + BATCH]) for view in range(1 + views) for i in range(0, len(rows), BATCH)]
-    parts: list[list[torch.Tensor]] = [[] for _ in range(1 + views)]
-    with torch.inference_mode(), device.autocast():
-        for view, batch in progress(jobs, len(jobs), "prediction", " batches"):
-            inputs = source(batch, view).contiguous(memory_format=torch.channels_last)
-            parts[view].append(net(inputs).float().cpu())
-    return torch.stack([torch.cat(part) for part in parts])
+    classes = net.head[-1].out_features
+    batches = (1 + views) * -(-len(rows) // BATCH)
+    with counted(batches, "prediction", " batches") as told:
+        return torch.stack(
+            [inference.outputs(net, source, rows, view, device, classes, told) for view in range(1 + views)]
+        )
+
+
+def join(paths: Sequence[str | os.PathLike], rows: np.ndarray, identity: str) -> torch.Tensor:
+    """Logits (members, 1 + views, rows, classes) of ``rows``, from files that hold consecutive parts of them."""
+    parts = [tensors.load(path, identity) for path in paths]
+    if torch.cat([part["rows"] for part in parts]).tolist() != rows.tolist():
+        raise UserError(f"{Path(paths[0]).parent}: the parts are not those of these images; delete it and run again")
+    return torch.cat([part["logits"] for part in parts], 2)
 
 
 def view_weights(views: int, kind: str) -> np.ndarray:

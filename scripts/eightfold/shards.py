@@ -1,0 +1,39 @@
+"""Parts of a large piece of work: which rows each part does. Light: the plan imports it.
+
+Borders lie at multiples of a batch, so that a part's batches are those of the whole; a row's result depends on no other
+row's, and the parts laid end to end are the bytes that one job would have written.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+BATCH = 64  # rows; what the network is run on at a time
+FILES_A_PART = 50_000  # of `auto`: minutes of one GPU, well above the half minute that a cluster's job costs by itself
+MOST = 1000
+
+Rows = TypeVar("Rows", bound=Sequence)
+
+
+def borders(rows: int, part: int, parts: int) -> tuple[int, int]:
+    """First row of part ``part`` (from 1) of ``parts``, and the first after it. Parts differ by one batch at most."""
+    batches = -(-rows // BATCH)
+    first, last = (batches * k // parts * BATCH for k in (part - 1, part))
+    return min(first, rows), min(last, rows)
+
+
+def rows_of(rows: Rows, name: str | None) -> Rows:
+    """The rows of a part that is named as in its path, "2_of_8"; all of them for None."""
+    if name is None:
+        return rows
+    first, last = borders(len(rows), *map(int, name.split("_of_")))
+    return rows[first:last]
+
+
+def names(parts: int) -> list[str]:
+    """The parts by name; none where the work is not divided."""
+    return [f"{part}_of_{parts}" for part in range(1, parts + 1)] if parts > 1 else []
+
+
+def parts_for(files: int) -> int:
+    """How many parts `auto` makes of the work on so many files."""
+    return max(1, min(MOST, round(files / FILES_A_PART)))

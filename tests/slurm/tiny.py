@@ -1,0 +1,50 @@
+"""A job of 40 pictures that trains in seconds: what the tests run on the cluster and beside it."""
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+GPU_RULES = ["activations", "find_lr", "train", "predict"]
+
+
+def write_pictures(root: Path, labelled: int = 40, test: int = 10) -> None:
+    """Bright and dark noise in two classes, and some of either to predict."""
+    random = np.random.default_rng(0)
+    for i in range(labelled + test):
+        kind = ("bright", "dark")[i % 2]
+        folder = root / "train" / kind if i < labelled else root / "test"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 156, (40, 48, 3)) + (100 if kind == "bright" else 0)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i:03d}.png")
+
+
+def write_config(path: Path, root: Path, epochs: int = 2, **more) -> Path:
+    """A head stage and a stage of all layers, at 32 px on the CPU, with given rates."""
+    config = {
+        "run": "tiny",
+        "data": {"source": "folders", "root": str(root)},
+        "split": {"folds": 4},
+        "model": {"arch": "shufflenet_v2_x0_5", "weights": "none"},
+        "augmentation": {"preset": "basic"},
+        "batch_size": 16,
+        "recipe": [
+            {"name": "head", "size": 32, "train": "head", "augment": False, "lr": 0.01},
+            {"name": "all", "size": 32, "train": "all", "cycles": 1, "cycle_len": epochs, "lr": 0.01},
+        ],
+        "tta": {"views": 1},
+        "device": {"kind": "cpu", "precision": "float32"},
+        **more,
+    }
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
+def workplace(folder: Path) -> Path:
+    """A copy of the workflow by links, whose results are its own."""
+    folder.mkdir(parents=True)
+    for name in ("Snakefile", "rules", "scripts", "schemas", "envs", "profiles", "config.yaml"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
