@@ -26,6 +26,7 @@ rule demo:
 rule manifest:
     input:
         demo=[f"{CACHE}/demo/demo.json"] if plan.is_demo else [],
+        kaggle=[f"{plan.kaggle_folder}/kaggle.json"] if plan.is_kaggle else [],
     output:
         manifest="<data>/manifest.csv",
         rejected="<data>/rejected.csv",

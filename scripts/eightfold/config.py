@@ -288,9 +288,17 @@ def _data(config: dict) -> Iterator[Problem]:
             "data.source",
             f"is demo, which takes no data.root ({_given(data['root'])}); allowed with it: folders or csv",
         )
-    if data["source"] != "demo" and data["root"] is None:
+    if data["source"] == "kaggle":
+        if data["competition"] is None:
+            yield "data.competition", "is missing; with data.source kaggle it names what is downloaded"
+        if data["root"] is not None:
+            yield (
+                "data.root",
+                f"is {_given(data['root'])}; a competition's files have a place of their own; allowed: null",
+            )
+    elif data["source"] != "demo" and data["root"] is None:
         yield "data.root", f"is missing; with data.source {data['source']} it is the folder that holds the data"
-    if data["source"] == "csv" and data["id"] == data["label"]:
+    if data["source"] in ("csv", "kaggle") and data["id"] == data["label"]:
         yield "data.label", f"is {_given(data['label'])}, as data.id is; allowed: another column"
     if (data["test"] or "").endswith(".csv") and data["test_images"] is None:
         yield "data.test_images", f"is missing; with the list {data['test']} it is the folder of the test pictures"

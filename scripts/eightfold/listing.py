@@ -3,8 +3,9 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
-from eightfold.files import UserError, file_digest
+from eightfold.files import UserError, digest, file_digest
 
 LITTER = frozenset(
     {"Thumbs.db", "desktop.ini", "__MACOSX"}
@@ -52,6 +53,17 @@ def listing_digest(root: str | os.PathLike) -> str:
         content = file_digest(os.path.join(root, name)) if name.endswith(".csv") and size >= 0 else ""
         result.update(os.fsencode(f"{name}\0{size}\0{content}\0"))
     return result.hexdigest()
+
+
+def finished_runs(results: str | os.PathLike) -> dict[str, str]:
+    """{folder of a run that has its metrics.json: digest of the small files that a comparison reads}, sorted."""
+    found = {}
+    for metrics in sorted(Path(results).glob("*/metrics.json")):
+        run = metrics.parent
+        names = ["metrics.json", "config.json", "timings.csv", "review/tables.json"]
+        paths = [*(run / name for name in names), *sorted(run.glob("fold*/*/history.csv"))]
+        found[run.as_posix()] = digest([[str(path), file_digest(path)] for path in paths if path.is_file()])
+    return found
 
 
 def _bytes(entry: os.DirEntry) -> int:
