@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from eightfold import prediction
+from eightfold import inference, prediction
 from eightfold.devices import Device
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -68,11 +68,11 @@ def test_views_come_in_order_and_batches_do_not_matter(monkeypatch):
     class Flat(nn.Module):
         def __init__(self):
             super().__init__()
-            self.net = net
+            self.head = nn.Sequential(net)
 
         def forward(self, x):
             assert not self.training
-            return self.net(x.flatten(1))
+            return self.head(x.flatten(1))
 
     rows = np.array([7, 3, 9, 1])
     whole = prediction.logits_of_views(Flat().train(), source, rows, 2, CPU)
@@ -80,7 +80,7 @@ def test_views_come_in_order_and_batches_do_not_matter(monkeypatch):
     for view in range(3):
         expected = net(torch.tensor(rows + 100.0 * view, dtype=torch.float32)[:, None].expand(4, 5))
         torch.testing.assert_close(whole[view], expected)
-    monkeypatch.setattr(prediction, "BATCH", 3)
+    monkeypatch.setattr(inference, "BATCH", 3)
     torch.testing.assert_close(prediction.logits_of_views(Flat(), source, rows, 2, CPU), whole)
 
 
