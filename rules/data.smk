@@ -132,6 +132,9 @@ rule pixels:
         manifest=ancient("<data>/manifest.csv"),
         manifest_identity="<data>/manifest.json",
         parts=parts_of(f"{CACHE}/pixels-{{key}}/pixels", "{part}/pixels.json"),
+        # All that the join reads is named: a temporary file that no job waits for is removed at once.
+        parts_packed=parts_of(f"{CACHE}/pixels-{{key}}/pixels", "{part}/pixels.u8"),
+        parts_index=parts_of(f"{CACHE}/pixels-{{key}}/pixels", "{part}/index.npy"),
     output:
         pixels="<cache>/pixels-{key}/pixels.u8",
         index="<cache>/pixels-{key}/index.npy",
