@@ -1,11 +1,16 @@
 # Everything a user runs. `make help` lists it. No activation is needed: what runs here runs in .venv.
 #   CORES=4             processors to use (all)
 #   CONFIG=file.yaml    a config in place of config.yaml
+#   IMAGES=folder       new pictures, for `make predict`
+#   NAME= DATA=folder   of a new config, for `make new`
 #   PYTHON=python3.12   the Python, 3.11 or later, that .venv is made with
 
 PYTHON ?= python3
 CORES  ?= all
 CONFIG ?=
+IMAGES ?=
+NAME   ?=
+DATA   ?=
 
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -14,18 +19,34 @@ snakemake = .venv/bin/python -m snakemake $(1) --cores $(CORES) $(if $(CONFIG),-
 
 # A stamp says that .venv holds what a list of requirements wants. Its name carries the digest of the lists, so an edited
 # list is another stamp. A .venv whose Python does not start (moved, or the system's was upgraded) has no stamp that counts.
-LISTS  := envs/requirements.txt envs/requirements-dev.txt
+LISTS  := envs/requirements.txt envs/requirements-extra.txt envs/requirements-dev.txt
 DIGEST := $(shell cat $(LISTS) | cksum | tr -cd '0-9')
 READY  := .venv/.ready-$(DIGEST)
 TOOLS  := .venv/.tools-$(DIGEST)
+EXTRA  := .venv/.extra-$(DIGEST)
 BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 2>/dev/null),,broken)
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission report explore lr_find evaluate clean_cache plan slurm-test score test lint format help broken
+.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit new plan slurm-test score test lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
 	@$(call snakemake,$@)
+
+predict: $(READY) ## label the pictures in the folder IMAGES= by the finished run of CONFIG=
+	@$(call snakemake,predict_new --config "predict={images: '$(IMAGES)'}")
+
+export: $(EXTRA) ## the trained network as .pt2 and .onnx, with a model card
+	@$(call snakemake,export)
+
+compare: $(READY) ## a table and a page of all finished runs: results/compare.html
+	@$(call snakemake,compare)
+
+submit: $(EXTRA) ## send the submission to the Kaggle competition of CONFIG= and record its score
+	@$(call snakemake,submit)
+
+new: $(READY) ## start configs/NAME.yaml by looking at the pictures in DATA=folder
+	@.venv/bin/python scripts/new_config.py '$(NAME)' '$(DATA)'
 
 slurm-test: $(TOOLS) ## the pipeline on a real SLURM of two nodes, started here for the test (as root: installs it)
 	.venv/bin/python tests/slurm/cluster.py install
@@ -53,10 +74,13 @@ format: $(TOOLS) ## bring all files into style
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z_ ]+:.*## / {printf "%-66s %s\n", $$1, $$2}' Makefile
-	@sed -n '2,4s/^#//p' Makefile
+	@sed -n '2,6s/^#//p' Makefile
 
 $(READY): $(BROKEN)
 	@$(call install,$(firstword $(LISTS)),.ready)
+
+$(EXTRA): $(BROKEN) | $(READY)
+	@$(call install,$(word 2,$(LISTS)),.extra)
 
 $(TOOLS): $(BROKEN) | $(READY)
 	@$(call install,$(lastword $(LISTS)),.tools)

@@ -27,6 +27,17 @@ include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/predict.smk"
 include: "rules/review.smk"
+include: "rules/new.smk"
+include: "rules/kaggle.smk"
+
+
+onsuccess:
+    print(closing_summary(plan.run))
+
+
+onerror:
+    print(f"Stopped by an error, told above. Snakemake's log: {log}")
+    print("What is finished stays finished: mend the cause and run the same command again.")
 
 
 rule submission:

@@ -3,19 +3,23 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.append(str(Path(workflow.basedir, "scripts")))
+# Of this file's own checkout, also where another Snakefile uses this workflow as a module.
+sys.path.append(str(Path(workflow.current_basedir.get_path_or_uri(secret_free=False)).parent / "scripts"))
 
+from eightfold.closing import summary as closing_summary
 from eightfold.config import check_yaml_file, resolve
 from eightfold.files import UserError, read_json
+from eightfold.listing import finished_runs as runs_below
 from eightfold.plan import CACHE, Plan
 from eightfold.provenance import code_digest
 
 try:
     config_files = [Path(path) for path in workflow.overwrite_configfiles] or [Path("config.yaml")]
-    for config_file in config_files:
+    for config_file in filter(Path.is_file, config_files):  # a module's config has no file of its own
         check_yaml_file(config_file)
     plan = Plan(resolve(config, ", ".join(map(str, config_files))))
     plan.check()
@@ -28,6 +32,7 @@ pathvars:
     cache=CACHE,
     data=plan.data_folder,
     weights=plan.weights_folder,
+    new=plan.predict_folder,
 
 
 wildcard_constraints:
@@ -163,6 +168,39 @@ def final_snapshots(wildcards):
     if not plan.config["ensemble"]["snapshots"]:
         return []
     return f"{plan.run}/fold{wildcards.fold}/{plan.last_stage}/snapshots.safetensors"
+
+
+def each_fold(get):
+    """The files that an input function gives, of every fold whose network is submitted."""
+
+    def get_all(wildcards):
+        found = [get(SimpleNamespace(fold=fold)) for fold in plan.submitted]
+        return [path for paths in found for path in ([paths] if isinstance(paths, str) else paths)]
+
+    return get_all
+
+
+def first_fold(get):
+    """The files that an input function gives of the run's first fold."""
+    return lambda wildcards: get(SimpleNamespace(fold=plan.first_fold))
+
+
+def competition_needed(wildcards):
+    if plan.config["data"]["competition"]:
+        return []
+    raise WorkflowError("data.competition is not set: name the Kaggle competition to submit to, as its address has it")
+
+
+def new_images_needed(wildcards):
+    images = plan.config["predict"]["images"]
+    if images is None or not os.path.isdir(images):
+        told = "predict.images is not set" if images is None else f"predict.images: {images} is no folder"
+        raise WorkflowError(f"{told}; give the folder of new pictures: make predict IMAGES=folder")
+    return []
+
+
+def finished_runs():
+    return runs_below("results")
 
 
 def predictions(split, suffix):

@@ -26,6 +26,7 @@ rule demo:
 rule manifest:
     input:
         demo=[f"{CACHE}/demo/demo.json"] if plan.is_demo else [],
+        kaggle=[f"{plan.kaggle_folder}/kaggle.json"] if plan.is_kaggle else [],
     output:
         manifest="<data>/manifest.csv",
         rejected="<data>/rejected.csv",
@@ -131,6 +132,9 @@ rule pixels:
         manifest=ancient("<data>/manifest.csv"),
         manifest_identity="<data>/manifest.json",
         parts=parts_of(f"{CACHE}/pixels-{{key}}/pixels", "{part}/pixels.json"),
+        # All that the join reads is named: a temporary file that no job waits for is removed at once.
+        parts_packed=parts_of(f"{CACHE}/pixels-{{key}}/pixels", "{part}/pixels.u8"),
+        parts_index=parts_of(f"{CACHE}/pixels-{{key}}/pixels", "{part}/index.npy"),
     output:
         pixels="<cache>/pixels-{key}/pixels.u8",
         index="<cache>/pixels-{key}/index.npy",

@@ -69,8 +69,8 @@ rule review:
         most_uncertain=report("<run>/review/most_uncertain.svg", category="Review", caption="captions/sheet.rst"),
         random_right=report("<run>/review/random_right.svg", category="Review", caption="captions/sheet.rst"),
         random_wrong=report("<run>/review/random_wrong.svg", category="Review", caption="captions/sheet.rst"),
-        noise=report("<run>/review/label_noise.svg", category="Review", caption="captions/label_noise.rst"),
-        noise_table="<run>/review/label_noise.csv",
+        label_noise=report("<run>/review/label_noise.svg", category="Review", caption="captions/label_noise.rst"),
+        label_noise_table="<run>/review/label_noise.csv",
         tables="<run>/review/tables.json",
     log:
         "<run>/logs/review.log",
@@ -88,6 +88,69 @@ rule review:
         "review: confusion matrix, and sheets of the most telling images"
     script:
         "../scripts/review.py"
+
+
+rule show_augmentation:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        pixels=pixels_of,
+        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+    output:
+        sheet=report("<run>/explore/augmented.svg", category="Data", caption="captions/augmented.rst"),
+    log:
+        "<run>/logs/augmented.log",
+    benchmark:
+        "<run>/benchmarks/augmented.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=minutes(10),
+    params:
+        settings=plan.augmented_settings(),
+        code=code("augmented.py"),
+    message:
+        "explore: pictures before and after augmentation"
+    script:
+        "../scripts/augmented.py"
+
+
+rule insight:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        folds=ancient("<run>/folds.csv"),
+        folds_identity="<run>/folds.json",
+        weights_identity="<weights>/weights.json",
+        trunk=ancient(first_fold(final_trunk(0))),
+        trunk_identity=first_fold(final_trunk(1)),
+        head=ancient(first_fold(final_head(0))),
+        head_identity=first_fold(final_head(1)),
+        pixels=pixels_of,
+        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+    output:
+        cam_most_incorrect=report("<run>/review/cam_most_incorrect.svg", category="Review", caption="captions/cam.rst"),
+        cam_most_uncertain=report("<run>/review/cam_most_uncertain.svg", category="Review", caption="captions/cam.rst"),
+        map="<run>/review/map.json",
+    log:
+        "<run>/logs/insight.log",
+    benchmark:
+        "<run>/benchmarks/insight.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    threads: 16
+    resources:
+        gpu=gpus,
+        mem_mb=memory_mb(6000),
+        runtime=minutes(30),
+    params:
+        settings=plan.insight_settings(),
+        code=code("insight.py"),
+    message:
+        "insight: what the network looks at, and which pictures look alike to it"
+    script:
+        "../scripts/insight.py"
 
 
 rule timings:
@@ -119,8 +182,8 @@ rule report:
         manifest_identity="<data>/manifest.json",
         rejected="<data>/rejected.csv",
         folds="<run>/folds.json",
+        explore=[*rules.explore_data.output, *rules.show_augmentation.output],
         duplicates="<run>/duplicates.json",
-        explore=rules.explore_data.output,
         stages=stage_files("stage.json"),
         histories=stage_files("history.csv"),
         lr_finds=finder_files("lr_find.json"),
@@ -138,13 +201,17 @@ rule report:
                 "most_uncertain",
                 "random_right",
                 "random_wrong",
+                "cam_most_incorrect",
+                "cam_most_uncertain",
                 "label_noise",
             )
         ],
+        map="<run>/review/map.json",
         tables="<run>/review/tables.json",
         timings="<run>/timings.csv",
     output:
         report="<run>/report.html",
+        config="<run>/config.json",
     log:
         "<run>/logs/report.log",
     benchmark:

@@ -176,7 +176,7 @@ rule find_lr:
     threads: 16
     resources:
         gpu=gpus,
-        mem_mb=memory_mb(8000),
+        mem_mb=memory_mb(16000),
         runtime=minutes(120),
     params:
         settings=lambda wildcards: plan.lr_find_settings(wildcards.stage),
@@ -224,7 +224,7 @@ rule train:
     threads: 16
     resources:
         gpu=gpus,
-        mem_mb=memory_mb(8000),
+        mem_mb=memory_mb(16000),
         runtime=minutes(480),
     params:
         settings=lambda wildcards: plan.train_settings(wildcards.stage),

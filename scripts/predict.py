@@ -43,7 +43,9 @@ with job(snakemake.log[0], snakemake.threads):
                 nets.load_part(net.trunk, head if own_trunk else given.trunk, f"{member if own_trunk else ''}trunk")
                 nets.load_part(net.head, head, f"{member}head")
                 log.info("%s %s: %d images, %d views", head, member, len(rows), 1 + settings["views"])
-                predicted.append(prediction.logits_of_views(net, source, rows, settings["views"], here))
+                predicted.append(
+                    prediction.logits_of_views(net, source, rows, settings["views"], here, len(info["classes"]))
+                )
         logits = torch.stack(predicted)
     # logits: (members, views, rows, classes)
     tensors.save(snakemake.output.logits, {"rows": torch.tensor(rows), "logits": logits}, identity)

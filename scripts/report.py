@@ -1,7 +1,7 @@
 """The run's report: one self-contained HTML page."""
 
 from eightfold import report
-from eightfold.files import write_text
+from eightfold.files import write_json, write_text
 from eightfold.runtime import job, log
 
 
@@ -14,4 +14,5 @@ with job(snakemake.log[0], snakemake.threads):
     inputs = {name: listed(snakemake.input.get(name, [])) for name in report.INPUTS}
     page = report.render(report.gather(inputs, snakemake.params.settings))
     write_text(snakemake.output[0], page)
+    write_json(snakemake.output.config, snakemake.params.settings)
     log.info("%s: %.1f MB", snakemake.output[0], len(page.encode()) / 1e6)

@@ -93,10 +93,10 @@ with job(snakemake.log[0], snakemake.threads):
         ],
         "margin": margins.round(6),
     }
-    write_table(made.noise_table, pd.DataFrame(noise))
+    write_table(made.label_noise_table, pd.DataFrame(noise))
     worst = range(min(len(doubted), 2 * number))
     sheet(
-        made.noise,
+        made.label_noise,
         [pixels[rows[doubted[k]]] for k in worst],
         [f"labelled {noise['label'][k]}\nor rather {noise['doubt'][k]}?\n{noise['id'][k]}" for k in worst],
         title="Doubted labels",

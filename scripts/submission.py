@@ -1,7 +1,5 @@
 """The submission, in the sample's format where there is one; checked as written, or no file."""
 
-import io
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +7,6 @@ import pandas as pd
 from eightfold import manifest, submission
 from eightfold.files import read_json
 from eightfold.runtime import job, log
-from eightfold.stores import Store
 
 with job(snakemake.log[0], snakemake.threads):
     settings, given = snakemake.params.settings["submission"], snakemake.input
@@ -19,10 +16,7 @@ with job(snakemake.log[0], snakemake.threads):
     predicted = pd.read_csv(given.test, dtype={"id": str}, keep_default_na=False)
     probabilities = predicted.iloc[:, 1:].to_numpy(float)
     tuned = read_json(given.tuning) if getattr(given, "tuning", None) else {}
-    sample = None
-    if info["sample_submission"]:
-        inside = os.path.relpath(info["sample_submission"], info["root"])
-        sample = submission.read_ids(io.BytesIO(Store(info["root"], info["reading"]).read(inside)))
+    sample = submission.read_sample(info)
     kind, why = submission.infer_format(sample, classes, info["task"], settings["format"], separator)
     log.info("submission format: %s (%s)", kind, why)
     if kind == "positive":

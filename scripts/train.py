@@ -60,7 +60,7 @@ with job(snakemake.log[0], snakemake.threads):
         held_out, seen = setting.valid_rows, np.empty((0, len(setting.classes)), np.float32)
         if len(held_out):
             seen = training.logits_of(setting.net, setting.source, held_out, 0, here)
-    tensors.save(made.valid, {"rows": torch.from_numpy(held_out), "logits": torch.from_numpy(seen)}, identity)
+    tensors.save(made.valid, {"rows": torch.tensor(held_out), "logits": torch.tensor(seen)}, identity)
     tensors.save(made.checkpoint, stages.checkpoint_tensors(setting.net), identity)
     cycles = range(1, stage["cycles"] + 1) if settings["snapshots"] else []
     saved = {f"snapshot{c}.{name}": value for c in cycles for name, value in tensors.load(kept(c), identity).items()}

@@ -62,7 +62,7 @@ BAD = [
     ({"batch_size": NAN}, "batch_size", "nan"),
     ({"data": 3}, "data", "a mapping of the keys source, root"),
     ({"data": [1]}, "data", "a mapping"),
-    ({"data": {"source": "foldrs"}}, "data.source", "demo, folders, csv, filename or coco"),
+    ({"data": {"source": "foldrs"}}, "data.source", "demo, folders, csv, filename, coco or kaggle"),
     ({"data": {"source": "folders"}}, "data.root", "missing"),
     ({"data": {"source": "csv"}}, "data.root", "missing"),
     ({"data": {"root": "pictures"}}, "data.source", "folders, csv, filename or coco"),

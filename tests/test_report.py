@@ -177,7 +177,7 @@ def test_nothing_is_fetched(page):
 def test_every_image_and_scroll_area_has_a_name(page):
     found = Page(page)
     images = [attrs for tag, attrs in found.tags if tag == "img"]
-    assert len(images) == 3 + 6 + 4 * 3 and all(attrs.get("alt", "").strip() for attrs in images)
+    assert len(images) == 4 + 7 + 4 * 3 and all(attrs.get("alt", "").strip() for attrs in images)
     for tag, attrs in found.tags:
         if attrs.get("role") in ("region", "img"):
             assert attrs.get("aria-label", "").strip(), tag
@@ -242,7 +242,11 @@ def test_report_door(tmp_path):
     files = make_run(tmp_path)
     files |= {name: paths[0] for name, paths in files.items() if len(paths) == 1}  # one path is no list in Snakemake
     run_door(
-        "report.py", input=files, output={"report": tmp_path / "r.html"}, settings=SETTINGS, log=tmp_path / "log.txt"
+        "report.py",
+        input=files,
+        output={"report": tmp_path / "r.html", "config": tmp_path / "c.json"},
+        settings=SETTINGS,
+        log=tmp_path / "log.txt",
     )
     assert Page((tmp_path / "r.html").read_text()).open == []
 
@@ -277,7 +281,8 @@ def test_review_door(tmp_path, task):
             "manifest_identity": tmp_path / "manifest.json",
             "pixels": tmp_path / "px" / "pixels.json",
         },
-        output={name: tmp_path / f"{name}.svg" for name in names} | {"tables": tmp_path / "tables.json"},
+        output={name: tmp_path / f"{name}.svg" for name in names}
+        | {"tables": tmp_path / "tables.json", "label_noise_table": tmp_path / "label_noise.csv"},
         settings={"seed": 0, "per_sheet": 8},
         log=tmp_path / "log.txt",
     )

@@ -35,9 +35,14 @@ def tracked_files() -> list[Path]:
 
 
 def test_pip_and_conda_have_the_same_versions():
-    lines = yaml.safe_load((ROOT / "envs" / "eightfold.yaml").read_text())["dependencies"]
-    conda = dict(line.split("=") for line in lines if not line.startswith("python="))
-    assert conda == {CONDA_NAMES.get(name, name): version for name, version in pins("requirements.txt").items()}
+    for file, lists in {
+        "eightfold.yaml": ["requirements.txt"],
+        "extra.yaml": ["requirements.txt", "requirements-extra.txt"],
+    }.items():
+        lines = yaml.safe_load((ROOT / "envs" / file).read_text())["dependencies"]
+        conda = dict(line.split("=") for line in lines if not line.startswith("python="))
+        pip = {name: version for wanted in lists for name, version in pins(wanted).items()}
+        assert conda == {CONDA_NAMES.get(name, name): version for name, version in pip.items()}
 
 
 def test_every_module_that_is_imported_is_pinned():
@@ -54,6 +59,7 @@ def test_every_module_that_is_imported_is_pinned():
     assert {IMPORT_NAMES.get(name, name) for name in foreign} <= {
         *pins("requirements.txt"),
         *pins("requirements-dev.txt"),
+        *pins("requirements-extra.txt"),
     }
 
 
@@ -78,10 +84,22 @@ def test_the_makefile_has_its_targets_and_passes_its_variables_on():
         return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
     pipeline = ["submission", "report", "explore", "lr_find", "evaluate", "clean_cache"]
-    for target in [*pipeline, "plan", "score", "test", "lint", "format", "help"]:
+    for target in [
+        *pipeline,
+        "predict",
+        "export",
+        "compare",
+        "submit",
+        "plan",
+        "score",
+        "test",
+        "lint",
+        "format",
+        "help",
+    ]:
         assert planned(target), target
-    assert "--cores all  submission" in planned()
-    assert "--cores 2 --configfile my.yaml report" in planned("report", "CORES=2", "CONFIG=my.yaml")
+    assert "snakemake submission --cores all" in planned()
+    assert "snakemake report --cores 2 --configfile my.yaml" in planned("report", "CORES=2", "CONFIG=my.yaml")
 
 
 @make
@@ -94,7 +112,7 @@ class TestMakeVenv:
         room = tmp_path / "a folder"
         (room / "envs").mkdir(parents=True)
         shutil.copy(ROOT / "Makefile", room)
-        for name in ("requirements.txt", "requirements-dev.txt"):
+        for name in ("requirements.txt", "requirements-extra.txt", "requirements-dev.txt"):
             (room / "envs" / name).write_text("")
         (room / "scripts").mkdir()
         (room / "scripts" / "score_demo.py").write_text("print('ran')")

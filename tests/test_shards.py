@@ -22,10 +22,6 @@ def test_parts_are_the_rows_in_order_and_their_batches_are_those_of_the_whole(ro
     assert max(batches) - min(batches) <= 1
 
 
-def test_border_batch_is_that_of_the_forward_passes():
-    assert shards.BATCH == activations.BATCH == prediction.BATCH
-
-
 def test_one_shard_makes_no_parts_and_no_settings_know_of_any():
     base = {"data": {"source": "demo"}, "model": {"weights": "none"}}
     one, eight = Plan(resolve(base)), Plan(resolve({**base, "shards": 8}))

@@ -99,12 +99,12 @@ def test_both_nodes_worked_and_every_job_of_the_device_held_a_gpu(story):
     assert {job["NodeList"] for job in jobs} == {"n1", "n2"}
     of_device = [job for job in jobs if re.match(r"rule_(activations|train|predict)_", job["Comment"])]
     assert len(of_device) >= 5
-    assert all("gres/gpu=1" in job["TRES"] for job in of_device)
-    assert all("gres/gpu" not in job["TRES"] for job in jobs if job not in of_device)
+    assert all(re.fullmatch("gres[:/]gpu:1", job["TresPerJob"]) for job in of_device)
+    assert not [job for job in jobs if job not in of_device and "TresPerJob" in job]
 
 
 def test_small_rules_ride_together(story):
-    # look, pixels, activations, 2 stages, 2 predictions, finish: 8 in the queue for 11 rules that ran.
+    # look, pixels, activations, 2 stages, 2 predictions, finish: 8 in the queue for 11 rules on nodes; weights are local.
     assert len(story["jobs"]) == 8
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eightfold import tensors
+from eightfold import inference, tensors
 from eightfold.devices import Device
 from eightfold.files import UserError
 from eightfold.nets import Trunk
-from eightfold.runtime import progress
-
-BATCH = 64  # images a forward pass; results do not depend on it
+from eightfold.runtime import counted
+from eightfold.shards import BATCH
 
 
 def compute(
@@ -25,16 +24,10 @@ def compute(
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield (view, float32 (rows, 2 * features)) for each view, in order."""
     trunk = trunk.to(device.device, memory_format=torch.channels_last).eval()
-    batches = [(view, rows[i : i + BATCH]) for view in views for i in range(0, len(rows), BATCH)]
-    parts: list[torch.Tensor] = []
-    with torch.inference_mode(), device.autocast():
-        for done, (view, batch) in enumerate(progress(batches, len(batches), "activations", " batches"), 1):
-            parts.append(trunk(source(batch, view).contiguous(memory_format=torch.channels_last)).float().cpu())
-            if done == len(batches) or batches[done][0] != view:
-                yield view, torch.cat(parts)
-                parts = []
-    if not batches:  # more parts than batches leave some without rows
-        yield from ((view, torch.empty(0, 2 * trunk.features)) for view in views)
+    batches = len(views) * -(-len(rows) // BATCH)
+    with counted(batches, "activations", " batches") as told:
+        for view in views:
+            yield view, inference.outputs(trunk, source, rows, view, device, 2 * trunk.features, told)
 
 
 def write(path: str | os.PathLike, rows: np.ndarray, views: dict[int, torch.Tensor], identity: str) -> None:

@@ -294,7 +294,16 @@ def _data(config: dict) -> Iterator[Problem]:
             "data.source",
             f"is demo, which takes no data.root ({_given(data['root'])}); allowed with it: folders, csv, filename or coco",
         )
-    if source != "demo" and data["root"] is None:
+    if source == "kaggle":
+        if data["competition"] is None:
+            yield "data.competition", "is missing; with data.source kaggle it names what is downloaded"
+        if data["root"] is not None:
+            yield (
+                "data.root",
+                f"is {_given(data['root'])}; a competition's files have a place of their own; allowed: null",
+            )
+        source = data["layout"]
+    elif source != "demo" and data["root"] is None:
         yield "data.root", f"is missing; with data.source {source} it is the folder that holds the data"
     several = isinstance(data["label"], list)
     for key in ("label", "group", "fold"):

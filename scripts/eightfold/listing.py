@@ -3,8 +3,9 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
-from eightfold.files import UserError, file_digest, fingerprint
+from eightfold.files import UserError, digest, file_digest, fingerprint
 
 LITTER = frozenset(
     {"Thumbs.db", "desktop.ini", "__MACOSX"}
@@ -54,6 +55,17 @@ def listing_digest(root: str | os.PathLike) -> str:
         content = _content(os.path.join(root, name), size) if name.endswith((".csv", ".json")) and size >= 0 else ""
         result.update(os.fsencode(f"{name}\0{size}\0{content}\0"))
     return result.hexdigest()
+
+
+def finished_runs(results: str | os.PathLike) -> dict[str, str]:
+    """{folder of a run that has its metrics.json: digest of the small files that a comparison reads}, sorted."""
+    found = {}
+    for metrics in sorted(Path(results).glob("*/metrics.json")):
+        run = metrics.parent
+        names = ["metrics.json", "config.json", "timings.csv", "review/tables.json"]
+        paths = [*(run / name for name in names), *sorted(run.glob("fold*/*/history.csv"))]
+        found[run.as_posix()] = digest([[str(path), file_digest(path)] for path in paths if path.is_file()])
+    return found
 
 
 def _content(path: str, size: int) -> str:

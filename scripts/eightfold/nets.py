@@ -150,7 +150,8 @@ def _cut(arch: str) -> tuple[int, int]:
     try:
         for position, module in enumerate(children.values()):
             x = module(x)
-            if x.dim() == 4 and x.shape[-1] * _EARLY_STRIDE >= size:
+            # shape[2] is a side of the map in (n, c, h, w) and, inside a swin, in (n, h, w, c).
+            if x.dim() == 4 and x.shape[2] * _EARLY_STRIDE >= size:
                 early = position + 1
         if x.dim() != 4 or x.shape[2] != x.shape[3]:
             raise ValueError(f"its last map is {tuple(x.shape)}")
@@ -189,7 +190,7 @@ def _read_state(path: str) -> dict[str, torch.Tensor]:
     except Exception as error:  # torch raises whatever its parsers raise; the cause is kept
         raise UserError(
             f"model.weights: {path} is not a plain file of weights (a state dict saved by torch.save, or .safetensors): "
-            f"{str(error).splitlines()[0]}"
+            f"{(str(error) or type(error).__name__).splitlines()[0]}"
         ) from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
@@ -251,7 +252,7 @@ def pretrained(arch: str, weights: str, seed: int) -> tuple[Trunk, tuple[float, 
         )
     try:
         state = choices[weights].get_state_dict(progress=False, check_hash=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: a file that has not the published digest
         raise UserError(
             f"model.weights: {weights} of {arch} could not be downloaded from {choices[weights].url} ({error}). "
             "Without a network, download that file elsewhere and give its path"

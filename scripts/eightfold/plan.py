@@ -5,6 +5,7 @@ what runs share lies under `results/cache`, in folders named by a digest of what
 """
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -51,8 +52,24 @@ class Plan:
         return self.config["data"]["source"] == "demo"
 
     @property
+    def is_kaggle(self) -> bool:
+        return self.config["data"]["source"] == "kaggle"
+
+    @property
+    def kaggle_folder(self) -> str:
+        return f"{CACHE}/kaggle-{self.config['data']['competition']}"
+
+    @property
     def root(self) -> str:
+        if self.is_kaggle:
+            return f"{self.kaggle_folder}/data"
         return DEMO_ROOT if self.is_demo else self.config["data"]["root"]
+
+    @property
+    def data(self) -> dict:
+        """The part of the config that says what the data are; where to submit to is none of it."""
+        data = self.config["data"]
+        return data if self.is_kaggle else {k: v for k, v in data.items() if k not in ("competition", "layout")}
 
     @property
     def has_test(self) -> bool:
@@ -63,12 +80,15 @@ class Plan:
 
     @property
     def data_folder(self) -> str:
-        return f"{CACHE}/data-{_key(self.config['data'])}"
+        return f"{CACHE}/data-{_key(self.data)}"
 
     @cached_property
     def manifest_settings(self) -> dict:
         """The listing digest makes a picture added, removed or replaced by one of another size be seen."""
-        data = dict(self.config["data"])
+        data = dict(self.data)
+        if self.is_kaggle:
+            # Downloaded by this very workflow: kaggle.json tells what the data are.
+            return _sorted({"data": {**data, "source": data["layout"], "root": self.root}, "listing": None})
         if self.is_demo:
             # The demo is written by this very workflow, as a Kaggle competition would be downloaded.
             demo = {
@@ -118,7 +138,7 @@ class Plan:
     # ---- pixels
 
     def pixels_folder(self, size: int) -> str:
-        return f"{CACHE}/pixels-{_key(self.config['data'], short_side_for(size))}"
+        return f"{CACHE}/pixels-{_key(self.data, short_side_for(size))}"
 
     @property
     def least_size(self) -> int:
@@ -288,6 +308,32 @@ class Plan:
         }
         return _sorted(settings)
 
+    # ---- new pictures
+
+    @property
+    def predict_folder(self) -> str:
+        """Where predictions of the new pictures go: named as their own folder is, in letters that suit every path."""
+        images = self.config["predict"]["images"] or "images"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", os.path.basename(os.path.abspath(images))).lstrip("._-")
+        return f"{self.run}/predict/{name or 'images'}"
+
+    def predict_new_settings(self) -> dict:
+        """The listing digest makes pictures added, removed or replaced by others of another size be seen."""
+        images = self.config["predict"]["images"]
+        size = self.stages[self.last_stage]["size"]
+        what = {"images": images, "listing": listing_digest(images), "shown": 60, "sure": 0.8}
+        tta = {key: self.config["tta"][key] for key in ("average", "weights")}
+        settings = {**self.predict_settings(), **tta, **what}
+        return _sorted(
+            {**settings, "short_side": short_side_for(size), "snapshots": self.config["ensemble"]["snapshots"]}
+        )
+
+    def export_settings(self) -> dict:
+        """``checked``: pictures whose probabilities must come out within ``tolerance``."""
+        settings = {key: value for key, value in self.predict_settings().items() if key not in ("views", "device")}
+        settings |= {"checked": 64, "tolerance": 1e-4, "snapshots": self.config["ensemble"]["snapshots"]}
+        return _sorted({**settings, "augmentation": {"crop": self.config["augmentation"]["crop"]}})
+
     def job_settings(self) -> dict:
         return _sorted(
             {"metric": self.config["metric"], "folds": self.held_out, "method": self.config["split"]["method"]}
@@ -312,17 +358,51 @@ class Plan:
             }
         )
 
+    @property
+    def answer_separator(self) -> str:
+        """What joins the names of an answer of the submission."""
+        return self.config["submission"]["separator"] or self.config["data"]["separator"] or " "
+
     def submission_settings(self) -> dict:
-        data, submission = self.config["data"], self.config["submission"]
-        separator = submission["separator"] or data["separator"] or " "
+        data = self.config["data"]
         # What the columns are called where there is no sample.
-        names = {"id_column": data["id"], "label_column": data["label"] if data["source"] == "csv" else "label"}
-        if isinstance(data["label"], list):
-            names["label_column"] = "label"
-        return _sorted({"submission": {**submission, "separator": separator, **names}})
+        named = (data["layout"] if self.is_kaggle else data["source"]) == "csv" and isinstance(data["label"], str)
+        names = {"id_column": data["id"], "label_column": data["label"] if named else "label"}
+        return _sorted({"submission": {**self.config["submission"], "separator": self.answer_separator, **names}})
+
+    @property
+    def first_fold(self) -> str:
+        """The fold that is looked into: the first that holds pictures out, where one does."""
+        return (self.held_out or self.folds)[0]
+
+    def augmented_settings(self) -> dict:
+        """``pictures`` and random ``views`` of each that the sheet shows."""
+        size = self.stages[self.last_stage]["size"]
+        what = {"size": size, "augmentation": self.config["augmentation"], "seed": self.config["seed"]}
+        return _sorted({**what, "pictures": 3, "views": 5})
+
+    def insight_settings(self) -> dict:
+        """``most``: pictures on the map; ``per_sheet``: pictures on a sheet of Grad-CAM."""
+        what = {"fold": self.first_fold, "most": 1000, "per_sheet": 6, "seed": self.config["seed"]}
+        keys = ("arch", "size", "device")
+        settings = {key: value for key, value in self.predict_settings().items() if key in keys}
+        return _sorted({**settings, **what, "augmentation": {"crop": self.config["augmentation"]["crop"]}})
+
+    def submit_settings(self) -> dict:
+        """``poll_s``: seconds between two looks for the score; ``wait_s``: after how many to stop looking."""
+        what = {
+            "competition": self.config["data"]["competition"],
+            "run": self.config["run"],
+            "poll_s": 10,
+            "wait_s": 3600,
+        }
+        how = {"format": self.config["submission"]["format"], "separator": self.answer_separator}
+        return _sorted({**what, **how})
 
     def report_settings(self, versions: dict) -> dict:
-        return _sorted({"run": self.config["run"], "config": self.config, "versions": versions})
+        # What is asked of a finished run is no part of it.
+        config = {key: value for key, value in self.config.items() if key != "predict"}
+        return _sorted({"run": self.config["run"], "config": config, "versions": versions})
 
     def gpus(self) -> int:
         """GPUs a job of the device takes: told by the devices' files, since to import torch would cost seconds."""

@@ -8,29 +8,32 @@ import numpy as np
 import torch
 from torch import nn
 
-from eightfold import tensors
+from eightfold import inference, tensors
 from eightfold.devices import Device
 from eightfold.files import UserError
 from eightfold.metrics import sigmoid, softmax
-from eightfold.runtime import progress
-
-BATCH = 64
+from eightfold.runtime import counted
+from eightfold.shards import BATCH
 
 
 def logits_of_views(
-    net: nn.Module, source: Callable[[np.ndarray, int], torch.Tensor], rows: np.ndarray, views: int, device: Device
+    net: nn.Module,
+    source: Callable[[np.ndarray, int], torch.Tensor],
+    rows: np.ndarray,
+    views: int,
+    device: Device,
+    classes: int = 0,
 ) -> torch.Tensor:
-    """Logits of the plain view and of views 1 to ``views``: float32 (1 + views, rows, classes)."""
+    """Logits of the plain view and of views 1 to ``views``: float32 (1 + views, rows, classes).
+
+    ``classes`` need only be told where there may be no rows.
+    """
     net = net.to(device.device, memory_format=torch.channels_last).eval()
-    jobs = [(view, rows[i : i + BATCH]) for view in range(1 + views) for i in range(0, len(rows), BATCH)]
-    parts: list[list[torch.Tensor]] = [[] for _ in range(1 + views)]
-    with torch.inference_mode(), device.autocast():
-        for view, batch in progress(jobs, len(jobs), "prediction", " batches"):
-            inputs = source(batch, view).contiguous(memory_format=torch.channels_last)
-            parts[view].append(net(inputs).float().cpu())
-    if not len(rows):  # more parts than batches leave some without rows
-        return torch.empty(1 + views, 0, net.head[-1].out_features)
-    return torch.stack([torch.cat(part) for part in parts])
+    batches = (1 + views) * -(-len(rows) // BATCH)
+    with counted(batches, "prediction", " batches") as told:
+        return torch.stack(
+            [inference.outputs(net, source, rows, view, device, classes, told) for view in range(1 + views)]
+        )
 
 
 def join(paths: Sequence[str | os.PathLike], rows: np.ndarray, identity: str) -> torch.Tensor:

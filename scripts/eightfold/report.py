@@ -6,6 +6,7 @@ as data URIs of <img>: there an SVG cannot run a script, its ids cannot clash, a
 
 import base64
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from eightfold.verdicts import verdict
 # The named lists of files that `gather` takes; each may be empty or absent.
 INPUTS = (
     *("metrics", "manifest_identity", "folds", "explore", "stages", "histories", "lr_finds", "plots"),
-    *("review", "tables", "timings", "rejected", "duplicates"),
+    *("review", "tables", "timings", "rejected", "duplicates", "map"),
 )
 SHEETS = {
     "most_correct": ("Most correct", "Predicted rightly, with the highest probability."),
@@ -34,10 +35,15 @@ SHEETS = {
         "Labels that the network is surest are wrong; all of them are in review/label_noise.csv.",
     ),
 }
+CAMS = {
+    "cam_most_incorrect": ("What misled it", "Most incorrect: what spoke for the predicted and for the actual class."),
+    "cam_most_uncertain": ("What it wavered between", "Most uncertain: what spoke for each class."),
+}
 EXPLORE = {
     "classes": ("Images per class", "Bar chart of the number of images per class."),
     "sizes": ("Widths and heights", "Histogram of the images' widths and heights in pixels."),
     "sample": ("A sample", "Contact sheet of sample images with their labels."),
+    "augmented": ("Before and after augmentation", "Some images as they are, and as training sees them."),
 }
 PLOTS = {
     "lr_find": ("Learning-rate finder", "Training loss against learning rate, with the suggested rates."),
@@ -135,6 +141,53 @@ def timings(path: str | None) -> dict:
     return {"jobs": jobs, "seconds": sum(job["seconds"] for job in jobs), "peak_mb": max(memory, default=None)}
 
 
+FLOW = (  # the rooms of the workflow, left to right, and the beginnings of the names of their jobs
+    ("data", ("manifest", "folds", "explore", "pixels")),
+    ("start", ("weights", "views_")),
+    ("stages", ()),  # what trains: its names are the run's own
+    ("predict", ("predict_", "evaluate")),
+    ("result", ("review", "submission")),
+)
+
+
+def flow(jobs: Sequence[Mapping], names: Sequence[str]) -> dict:
+    """The workflow as boxes with their seconds: {"boxes": [{x, y, name, seconds, share}], "lines", "width", "height"}.
+
+    ``names`` are the stages, one below the other; jobs of one name (folds, sizes) are added up.
+    """
+    total: dict[str, float] = {}
+    for job in jobs:
+        total[job["job"]] = total.get(job["job"], 0.0) + job["seconds"]
+    columns = []
+    for room, starts in FLOW:
+        if room == "stages":
+            found = {n: sum(s for job, s in total.items() if job.rpartition(".")[0] == n) for n in names}
+        else:
+            found = {}
+            for job, seconds in total.items():
+                start = next((start for start in starts if job.startswith(start)), None)
+                if start is not None:
+                    label = {"views_": "activations"}.get(start, job)
+                    found[label] = found.get(label, 0.0) + seconds
+        columns.append([{"name": name, "seconds": seconds} for name, seconds in found.items()])
+    columns = [column for column in columns if column]
+    most = max((len(column) for column in columns), default=1)
+    longest = max((box["seconds"] for column in columns for box in column), default=0) or 1
+    boxes, lines = [], []
+    for number, column in enumerate(columns):
+        top = (most - len(column)) * 26
+        for row, box in enumerate(column):
+            box |= {"x": 10 + number * 190, "y": 8 + top + row * 52, "share": box["seconds"] / longest}
+            boxes.append(box)
+            if row:  # within a room the jobs follow one another
+                lines.append((box["x"] + 70, box["y"] - 12, box["x"] + 70, box["y"]))
+        if number and column:
+            before = columns[number - 1]
+            middle = [sum(box["y"] for box in side) / len(side) + 20 for side in (before, column)]
+            lines.append((before[0]["x"] + 140, middle[0], column[0]["x"], middle[1]))
+    return {"boxes": boxes, "lines": lines, "width": 20 + 190 * len(columns) - 50, "height": 16 + 52 * most}
+
+
 def headline(metrics: dict, tables: dict) -> list[dict]:
     """The figures on top of the page: name, value, standard error, and what they were without TTA."""
     final, plain = metrics.get("final") or {}, metrics.get("no_tta") or {}
@@ -204,6 +257,7 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
     metrics, tables, data = json_of("metrics"), json_of("tables"), json_of("manifest_identity")
     done = stages(files)
     rejected = [row for path in files["rejected"] for row in _table(path)]
+    times = timings(next(iter(files["timings"]), None))
     return {
         "run": settings["run"],
         "tiles": headline(metrics, tables),
@@ -222,10 +276,13 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
         "explore": figures(files["explore"], EXPLORE),
         "confusion": figures(files["review"], {"confusion": ("Confusion matrix", "Actual class by predicted class.")}),
         "sheets": figures(files["review"], SHEETS),
+        "cams": figures(files["review"], CAMS),
+        "map": json_of("map"),
+        "flow": flow(times["jobs"], list(dict.fromkeys(stage["name"] for stage in done))),
         "tables": tables,
         "ensemble": ensemble(metrics),
         "tuning": tuning(metrics),
-        "timings": timings(next(iter(files["timings"]), None)),
+        "timings": times,
         "config": yaml.safe_dump(settings.get("config") or {}, sort_keys=False, allow_unicode=True, width=100),
         "arch": ((settings.get("config") or {}).get("model") or {}).get("arch"),
         "versions": dict(settings.get("versions") or {}),
@@ -279,5 +336,6 @@ def render(context: Mapping) -> str:
         "time": time_text,
         "memory": memory_text,
         "sha256": sha256_base64,
+        "json": lambda value: json.dumps(value, ensure_ascii=False),
     }
     return environment.get_template("templates/report.html").render(context) + "\n"

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from eightfold.files import UserError
@@ -118,18 +118,32 @@ def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
     )
 
 
-def progress(items: Iterable, total: int, label: str, unit: str = " images", every_s: float = 30.0) -> Iterator:
-    """Iterate with a bar on a terminal; elsewhere with a log line every ``every_s`` seconds: done, rate, time left."""
+@contextlib.contextmanager
+def counted(total: int, label: str, unit: str = " images", every_s: float = 30.0) -> Iterator[Callable[[], None]]:
+    """A function to call when one of ``total`` is done: a bar on a terminal, else a log line every ``every_s`` seconds."""
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        yield from tqdm(items, total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True)
+        with tqdm(total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True) as bar:
+            yield bar.update
         return
     started = last = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
-        now = time.monotonic()
+    done = 0
+
+    def told() -> None:
+        nonlocal done, last
+        done, now = done + 1, time.monotonic()
         if now - last >= every_s:
             rate = done / (now - started)
-            log.info("%s: %d of %d%s, %.3g/s, %.0f s left", label, done, total, unit, rate, (total - done) / rate)
+            log.info("%s: %d of %d%s, %.3g/s, %.0f s left", label, done, total, unit, rate, max(0, total - done) / rate)
             last = now
+
+    yield told
+
+
+def progress(items: Iterable, total: int, label: str, unit: str = " images", every_s: float = 30.0) -> Iterator:
+    """Iterate and count: done, rate, time left, as `counted` shows them."""
+    with counted(total, label, unit, every_s) as told:
+        for item in items:
+            yield item
+            told()

@@ -1,6 +1,7 @@
 """The submission: a table in the sample's format, checked as it stands in the file, or no file at all."""
 
 import gzip
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 
 from eightfold.candidates import natural_key
 from eightfold.files import UserError, replacing, write_text
+from eightfold.stores import Store
 
 FORMATS = ("probabilities", "positive", "label", "index", "tags", "top_k", "zero_one")
 DECISIONS = ("label", "index", "tags", "zero_one")  # the formats that take sides
@@ -23,6 +25,14 @@ def read_ids(path: str | os.PathLike | BinaryIO) -> pd.DataFrame:
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable CSV ({error})") from error
+
+
+def read_sample(info: dict) -> pd.DataFrame | None:
+    """The sample submission of a manifest, from an archive too; None where there is none."""
+    if not info["sample_submission"]:
+        return None
+    inside = os.path.relpath(info["sample_submission"], info["root"])
+    return read_ids(io.BytesIO(Store(info["root"], info["reading"]).read(inside)))
 
 
 def infer_format(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from eightfold import metrics, nets, regularise, schedules, tensors
+from eightfold import inference, metrics, nets, regularise, schedules, tensors
 from eightfold.averaging import Average, refresh_batchnorm
 from eightfold.devices import Device
 from eightfold.files import UserError
@@ -21,7 +21,6 @@ from eightfold.regularise import loss_of
 from eightfold.runtime import log, progress, stops_at_a_step, terminated
 
 MOMENTUM = 0.9
-EVALUATION_BATCH = 64
 
 
 @dataclass
@@ -49,13 +48,7 @@ def epoch_batches(
 
 def logits_of(net: nn.Module, source: Callable, rows: np.ndarray, view: int, device: Device) -> np.ndarray:
     """Logits of rows in eval mode: float32 (rows, classes)."""
-    net.eval()
-    with torch.inference_mode(), device.autocast():
-        parts = [
-            net(source(rows[i : i + EVALUATION_BATCH], view)).float().cpu()
-            for i in range(0, len(rows), EVALUATION_BATCH)
-        ]
-    return torch.cat(parts).numpy()
+    return inference.outputs(net.eval(), source, rows, view, device).numpy()
 
 
 def probabilities_of(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -52,6 +52,7 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
 ReturnToService=2
+MinJobAge=7200
 SlurmdTimeout=10
 SlurmctldTimeout=10
 KillWait=10

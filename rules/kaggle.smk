@@ -1,0 +1,51 @@
+# Kaggle in and out, by its official client: envs/requirements-extra.txt. Nothing of `submission` needs it.
+
+
+rule kaggle_data:
+    output:
+        identity="<cache>/kaggle-{competition}/kaggle.json",
+    log:
+        "<cache>/kaggle-{competition}/kaggle.log",
+    benchmark:
+        "<cache>/kaggle-{competition}/kaggle.jsonl"
+    wildcard_constraints:
+        competition="[a-z0-9][a-z0-9-]*",
+    conda:
+        "../envs/extra.yaml"
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=minutes(240),
+    params:
+        settings=lambda wildcards: {"competition": wildcards.competition},
+        code=code("kaggle_data.py"),
+    message:
+        "kaggle: download and unpack {wildcards.competition}"
+    script:
+        "../scripts/kaggle_data.py"
+
+
+rule submit:
+    input:
+        competition_needed,
+        test_images_needed,
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        submission="<run>/submission.csv",
+    output:
+        submitted="<run>/submitted.json",
+    log:
+        "<run>/logs/submit.log",
+    benchmark:
+        "<run>/benchmarks/submit.jsonl"
+    conda:
+        "../envs/extra.yaml"
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=minutes(90),
+    params:
+        settings=plan.submit_settings(),
+        code=code("submit.py"),
+    message:
+        "submit: send the submission to Kaggle and wait for its score"
+    script:
+        "../scripts/submit.py"

@@ -1,0 +1,130 @@
+# What a finished run is good for: new pictures, other programs, other runs to compare it with.
+
+
+rule predict_new:
+    input:
+        new_images_needed,
+        tuning="<run>/tuning.json",
+        manifest_identity="<data>/manifest.json",
+        weights_identity="<weights>/weights.json",
+        trunks=ancient(each_fold(final_trunk(0))),
+        trunk_identities=each_fold(final_trunk(1)),
+        heads=ancient(each_fold(final_head(0))),
+        head_identities=each_fold(final_head(1)),
+        snapshots=ancient(each_fold(final_snapshots)),
+    output:
+        predictions="<new>/predictions.csv",
+        unreadable="<new>/unreadable.csv",
+        sheet=report("<new>/sheet.svg", category="New pictures"),
+    log:
+        "<new>/predict_new.log",
+    benchmark:
+        "<new>/predict_new.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    threads: 16
+    resources:
+        gpu=gpus,
+        mem_mb=memory_mb(6000),
+        runtime=minutes(120),
+    params:
+        settings=lambda wildcards: plan.predict_new_settings(),
+        code=code("predict_new.py"),
+    message:
+        "predict: the new pictures of predict.images"
+    script:
+        "../scripts/predict_new.py"
+
+
+# Other programs' formats; .onnx needs envs/requirements-extra.txt.
+rule export_model:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        weights_identity="<weights>/weights.json",
+        trunks=ancient(each_fold(final_trunk(0))),
+        trunk_identities=each_fold(final_trunk(1)),
+        heads=ancient(each_fold(final_head(0))),
+        head_identities=each_fold(final_head(1)),
+        snapshots=ancient(each_fold(final_snapshots)),
+        pixels=pixels_of,
+        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+    output:
+        model="<run>/export/model.{format}",
+        told="<run>/export/model.{format}.json",
+    log:
+        "<run>/logs/export_{format}.log",
+    benchmark:
+        "<run>/benchmarks/export_{format}.jsonl"
+    wildcard_constraints:
+        format="pt2|onnx",
+    conda:
+        "../envs/extra.yaml"
+    threads: 16
+    resources:
+        mem_mb=memory_mb(8000),
+        runtime=minutes(60),
+    params:
+        settings=plan.export_settings(),
+        code=code("export.py"),
+    message:
+        "export: the network as {wildcards.format}"
+    script:
+        "../scripts/export.py"
+
+
+rule model_card:
+    input:
+        metrics="<run>/metrics.json",
+        manifest_identity="<data>/manifest.json",
+        folds="<run>/folds.json",
+        tables="<run>/review/tables.json",
+    output:
+        card="<run>/model_card.md",
+    log:
+        "<run>/logs/model_card.log",
+    benchmark:
+        "<run>/benchmarks/model_card.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=minutes(10),
+    params:
+        settings=plan.report_settings(versions()),
+        code=code("model_card.py"),
+    message:
+        "model card: what it is, how good it is, what it is not for"
+    script:
+        "../scripts/model_card.py"
+
+
+rule export:
+    input:
+        rules.model_card.output,
+        "<run>/export/model.pt2",
+        "<run>/export/model.onnx",
+    localrule: True
+
+
+# It reads what finished runs left and asks none of them to be made: their files are named in its settings, by digest.
+rule compare:
+    output:
+        table="results/compare.csv",
+        page="results/compare.html",
+    log:
+        "<cache>/logs/compare.log",
+    benchmark:
+        "<cache>/benchmarks/compare.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=minutes(10),
+    params:
+        settings=lambda wildcards: {"runs": finished_runs()},
+        code=code("compare.py"),
+    message:
+        "compare: all finished runs"
+    script:
+        "../scripts/compare.py"

@@ -1,0 +1,36 @@
+"""A few labelled pictures as they are and as training sees them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from eightfold import manifest, review, views
+from eightfold.devices import Device
+from eightfold.pixels import Pixels
+from eightfold.runtime import job
+from eightfold.sheets import GREEN, GREY, sheet
+from eightfold.sources import Views
+
+with job(snakemake.log[0], snakemake.threads):
+    settings = snakemake.params.settings
+    table, _ = manifest.read_manifest(Path(snakemake.input.manifest).parent)
+    labelled = table.index[(table["split"] != "test") & (table["status"] == "ok")].to_numpy()
+    rows = review.random_rows(labelled, settings["pictures"], settings["seed"])
+    cpu = Device(torch.device("cpu"), torch.float32)
+    # A mean of 0 and a deviation of 1/255 leave the pixels as they are.
+    pixels = Pixels(Path(snakemake.input.pixels).parent)
+    source = Views(pixels, settings["size"], settings["augmentation"], settings["seed"], (0,) * 3, (1 / 255,) * 3, cpu)
+    shown = [
+        source(rows, view).clamp(0, 255).permute(0, 2, 3, 1).numpy().astype(np.uint8)
+        for view in range(settings["views"] + 1)
+    ]
+    order = [(row, view) for row in range(len(rows)) for view in range(settings["views"] + 1)]
+    sheet(
+        snakemake.output.sheet,
+        [shown[view][row] for row, view in order],
+        [f"view {view}" if view != views.PLAIN else f"plain\n{table['id'][rows[row]]}" for row, view in order],
+        columns=settings["views"] + 1,
+        title=f"As they are (green) and as training sees them: {settings['augmentation']['preset']}",
+        colors=[GREY if view else GREEN for _, view in order],
+    )

@@ -1,0 +1,11 @@
+"""The model card: what was trained on what, how good it is, and what it is not for."""
+
+from eightfold.files import read_json, write_text
+from eightfold.model_card import card
+from eightfold.runtime import job
+
+with job(snakemake.log[0], snakemake.threads):
+    given = snakemake.input
+    names = ("metrics", "manifest_identity", "folds", "tables")
+    values = {name: read_json(given[name]) for name in names}
+    write_text(snakemake.output.card, card(**values, **snakemake.params.settings))

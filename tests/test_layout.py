@@ -1,0 +1,149 @@
+"""`make new` reads the layouts of examples/ off generated miniatures, and what it writes is a config that holds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import new_config
+import pytest
+from PIL import Image
+
+from eightfold import layout
+from eightfold.config import check_yaml_file, resolve
+from eightfold.files import UserError
+from eightfold.manifest import build
+
+ROOT = Path(__file__).parents[1]
+TAGS = ["clear primary", "cloudy", "clear road water", "primary water", "clear primary road", "cloudy", "haze primary"]
+
+
+def pictures(root, *names, size=(60, 40)):
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (number * 7 % 256, 80, 120)).save(root / name)
+
+
+def table(path, head, rows):
+    path.write_text("\n".join([head, *rows]) + "\n")
+
+
+def dogs_vs_cats(root):
+    pictures(
+        root, *(f"{part}/{kind}/{i}.jpg" for part in ("train", "valid") for kind in ("cats", "dogs") for i in range(4))
+    )
+    pictures(root, "test/1.jpg", "test/2.jpg")
+
+
+def ants_bees(root):
+    pictures(
+        root, *(f"{part}/{kind}/{i}.jpg" for part in ("train", "valid") for kind in ("ants", "bees") for i in range(4))
+    )
+
+
+def dog_breeds(root):
+    breeds = ["basset hound", "cocker spaniel", "pug", "chow"]
+    table(root / "labels.csv", "id,breed", [f"00{i}ab,{breeds[i % 4]}" for i in range(12)])
+    pictures(root, *(f"train/00{i}ab.jpg" for i in range(12)), "test/x1.jpg", "test/x2.jpg")
+    table(
+        root / "sample_submission.csv", "id," + ",".join(sorted(breeds)), ["x1,.25,.25,.25,.25", "x2,.25,.25,.25,.25"]
+    )
+
+
+def planet(root):
+    table(root / "train_v2.csv", "image_name,tags", [f"train_{i},{TAGS[i % 7]}" for i in range(14)])
+    pictures(root, *(f"train-jpg/train_{i}.jpg" for i in range(14)), "test-jpg/test_0.jpg", size=(64, 64))
+
+
+def satellite(root):
+    pictures(root, *(f"train/{kind}/{i}.png" for kind in ("forest", "river", "road") for i in range(4)), size=(64, 64))
+    pictures(root, "test/a.png")
+
+
+def whole_names(root):
+    """Names with their suffix, another name for the folder, more columns than needed."""
+    table(root / "list.csv", "width,file,class", [f"60,{i}.png,{'ab'[i % 2]}" for i in range(8)])
+    pictures(root, *(f"images/{i}.png" for i in range(8)))
+
+
+LAYOUTS = {
+    dogs_vs_cats: {"source": "folders", "valid": "valid", "test": "test"},
+    ants_bees: {"source": "folders", "valid": "valid"},
+    dog_breeds: {
+        "source": "csv",
+        "labels": "labels.csv",
+        "id": "id",
+        "label": "breed",
+        "suffix": ".jpg",
+        "test": "test",
+    }
+    | {"sample_submission": "sample_submission.csv"},
+    planet: {"source": "csv", "labels": "train_v2.csv", "id": "image_name", "label": "tags", "separator": " "}
+    | {"suffix": ".jpg", "train": "train-jpg", "test": "test-jpg"},
+    satellite: {"source": "folders", "test": "test"},
+    whole_names: {"source": "csv", "labels": "list.csv", "id": "file", "label": "class", "train": "images"},
+}
+
+
+@pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
+def test_a_layout_is_recognised_and_its_config_reads_the_data(tmp_path, make):
+    root = tmp_path / make.__name__
+    root.mkdir()
+    make(root)
+    found = layout.infer(root)
+    assert found.data == {"root": str(root), **LAYOUTS[make]}
+    path = tmp_path / "made.yaml"
+    path.write_text(layout.config_text("made", found))
+    config = resolve(check_yaml_file(path), str(path))
+    data = config["data"]
+    if data["source"] == "folders" and (root / "test").is_dir():
+        assert data["test"] == "test"
+    manifest = build(data)
+    assert manifest.info["classes"] == found.classes and manifest.info["task"] == found.task
+    assert manifest.info["counts"]["train"] == found.labelled and manifest.info["counts"]["test"] == found.test
+    assert found.size == (64 if make in (planet, satellite) else 40)
+
+
+@pytest.mark.parametrize(("make", "preset"), [(planet, "top_down"), (satellite, "top_down"), (ants_bees, "side_on")])
+def test_the_preset_follows_from_the_names(tmp_path, make, preset):
+    root = tmp_path / make.__name__
+    root.mkdir()
+    make(root)
+    assert layout.preset_for(layout.infer(root))[0] == preset
+
+
+def test_sizes_follow_from_the_pictures():
+    assert layout.sizes_for(400) == [224, 299] and layout.sizes_for(None) == [224, 299]
+    assert layout.sizes_for(28) == [32] and layout.sizes_for(64) == [64]
+    assert layout.sizes_for(128)[-1] <= 160 and len(layout.sizes_for(128)) == 2
+
+
+def test_spaces_within_names_are_no_separator():
+    assert layout._separator(["cocker spaniel", "pug", "chow chow", "basset hound"] * 3) is None
+    assert layout._separator(TAGS * 2) == " "
+    assert layout._separator([tag.replace(" ", "|") for tag in TAGS] * 2) == "|"
+
+
+def test_what_does_not_fit_is_said_with_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="no pictures"):
+        layout.infer(tmp_path)
+    pictures(tmp_path, "cats/1.png", "dogs/1.png")
+    with pytest.raises(UserError, match="one level deeper"):
+        layout.infer(tmp_path)
+
+
+def test_on_a_terminal_it_asks_and_elsewhere_it_does_not(tmp_path):
+    ants_bees(tmp_path / "data")
+    path = tmp_path / "a.yaml"
+    assert "Nothing" in new_config.main("ants", str(tmp_path / "data"), str(path), ask=lambda question: "n")
+    assert not path.exists()
+    command = [sys.executable, str(ROOT / "scripts" / "new_config.py"), "ants", str(tmp_path / "data"), str(path)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0 and path.exists(), done.stderr
+    again = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert again.returncode == 1 and "is there already" in again.stderr
+
+
+def test_the_config_reference_is_that_of_the_schema():
+    import config_docs
+
+    assert config_docs.PAGE.read_text() == config_docs.reference(), "run python scripts/config_docs.py"

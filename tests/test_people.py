@@ -1,0 +1,181 @@
+"""What a finished run is good for, on one tiny run: new pictures, export, model card, comparison, a workflow around it."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from eightfold import compare, model_card
+from eightfold.files import write_json, write_table
+
+ROOT = Path(__file__).parents[1]
+CONFIG = """
+run: tiny
+data: {source: folders, root: data}
+split: {folds: 2, use: [0, 1]}
+model: {arch: squeezenet1_1, weights: none}
+recipe: [{name: head, size: 32, train: head, augment: false, lr: 0.01}]
+tta: {views: 0}
+batch_size: 8
+device: {kind: cpu, precision: float32}
+"""
+
+
+def snakemake(room, *words, fails=False) -> str:
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *words]
+    done = subprocess.run(command, cwd=room, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def room(tmp_path_factory):
+    """A folder with the workflow and a run that is finished: a head on two folds of 16 pictures."""
+    room = tmp_path_factory.mktemp("people")
+    for name in ("Snakefile", "rules", "scripts", "schemas", "profiles", "envs"):
+        (room / name).symlink_to(ROOT / name)
+    (room / "config.yaml").write_text(CONFIG)
+    noise = np.random.default_rng(0)
+    for split, kinds in (("train", ("dark", "light")), ("test", ("",))):
+        for kind in kinds:
+            (room / "data" / split / kind).mkdir(parents=True)
+            for i in range(8 if kind else 3):
+                pixels = noise.integers(0, 120, (40, 48, 3)) + (130 if kind == "light" else 0)
+                Image.fromarray(pixels.astype(np.uint8)).save(room / "data" / split / kind / f"{kind}{i}.png")
+    snakemake(room, "results/tiny/submission.csv", "results/tiny/export/model.pt2", "results/tiny/model_card.md")
+    return room
+
+
+def cells(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_new_pictures_get_what_the_run_itself_would_say(room):
+    shutil.copytree(room / "data" / "test", room / "new ones")
+    (room / "new ones" / "broken.png").write_bytes(b"\x89PNG but no more")
+    (room / "new ones" / "notes.txt").write_text("not a picture")
+    told = snakemake(room, "--config", "predict={images: 'new ones'}", "--", "predict_new")
+    assert "broken.png" in told and "train head" not in told
+    folder = room / "results" / "tiny" / "predict" / "new_ones"
+    head, *rows = cells(folder / "predictions.csv")
+    assert head == ["path", "prediction", "probability", "dark", "light"]
+    own = {row[0]: [float(x) for x in row[1:]] for row in cells(room / "results/tiny/predictions/test.csv")[1:]}
+    assert len(rows) == len(own) == 3  # both folds' networks, averaged
+    for row in rows:
+        chances = [float(x) for x in row[3:]]
+        assert np.allclose(chances, own[Path(row[0]).stem] if Path(row[0]).stem in own else own[row[0]], atol=1e-6)
+        assert row[1] == head[3 + int(np.argmax(chances))] and float(row[2]) == max(chances)
+    assert [row[0] for row in cells(folder / "unreadable.csv")] == ["path", "broken.png"]
+    assert (folder / "sheet.svg").read_text().count("<image") == 3
+    again = ["--config", "predict={images: 'new ones'}", "--", "predict_new"]
+    assert "Nothing to be done" in snakemake(room, *again)
+    shutil.copy(room / "data/train/dark/dark0.png", room / "new ones" / "more.png")
+    assert "4 predictions" in snakemake(room, *again)
+    assert "make predict IMAGES=folder" in snakemake(room, "predict_new", fails=True)
+
+
+def test_the_exported_program_needs_nothing_of_ours_and_agrees(room):
+    folder = room / "results" / "tiny" / "export"
+    told = json.loads((folder / "model.pt2.json").read_text())
+    assert told["classes"] == ["dark", "light"] and told["networks"] == 2 and told["largest_difference"] < 1e-4
+    program = (
+        "import sys, json, torch\n"
+        "extra = {'eightfold.json': ''}\n"
+        "model = torch.export.load(sys.argv[1], extra_files=extra).module()\n"
+        "said = model(torch.full((3, 32, 32, 3), 250.0))\n"
+        "print(json.dumps([json.loads(extra['eightfold.json'])['classes'], said.tolist()]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program, str(folder / "model.pt2")], capture_output=True, text=True
+    )
+    classes, said = json.loads(done.stdout)
+    assert classes == ["dark", "light"] and np.allclose(np.sum(said, 1), 1) and np.shape(said) == (3, 2)
+
+
+def test_onnx_agrees(room):
+    pytest.importorskip("onnxruntime", reason="envs/requirements-extra.txt is not installed")
+    pytest.importorskip("onnxscript", reason="envs/requirements-extra.txt is not installed")
+    snakemake(room, "results/tiny/export/model.onnx")
+    told = json.loads((room / "results/tiny/export/model.onnx.json").read_text())
+    assert told["checked"] >= 16 and told["largest_difference"] < 1e-4
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(room / "results/tiny/export/model.onnx"))
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == ["dark", "light"]
+    assert session.run(None, {"pixels": np.zeros((5, 32, 32, 3), np.float32)})[0].shape == (5, 2)
+
+
+def test_the_model_card_says_what_was_measured(room):
+    card = (room / "results/tiny/model_card.md").read_text()
+    metrics = json.loads((room / "results/tiny/metrics.json").read_text())
+    assert (
+        f"{metrics['final']['accuracy']:.4f}" in card and "squeezenet1_1" in card and "16 pictures to train on" in card
+    )
+
+
+def test_a_hostile_name_does_not_break_the_card():
+    assert model_card._cell("a|b\n<script>") == "a\\|b &lt;script>"
+
+
+def test_the_workflow_is_used_from_another(room):
+    """`module:` from a Snakefile elsewhere, with a config of its own."""
+    other = room / "other"
+    other.mkdir()
+    (other / "Snakefile").write_text(
+        f"configfile: 'c.yaml'\nmodule eightfold:\n    snakefile: {str(ROOT / 'Snakefile')!r}\n    config: config\n\n"
+        "use rule * from eightfold as eightfold_*\n\nrule all:\n    input: 'results/mine/folds.csv'\n    default_target: True\n"
+    )
+    (other / "c.yaml").write_text(CONFIG.replace("tiny", "mine").replace("root: data", "root: ../data"))
+    snakemake(other, "all")
+    assert len(cells(other / "results/mine/folds.csv")) == 17
+
+
+# ---- comparison
+
+
+def made_run(folder, accuracy, images=400, **config):
+    final = {"accuracy": accuracy, "log_loss": 0.5, "images": images}
+    stages = [{"stage": "head", "fold": "0"}]
+    write_json(folder / "metrics.json", {"final": final, "stages": stages})
+    stage = {"name": "head", "size": 64}
+    write_json(folder / "config.json", {"config": {"run": folder.name, "seed": 0, "recipe": [stage], **config}})
+    write_table(folder / "timings.csv", pd.DataFrame({"job": ["a", "b"], "seconds": [60, 3], "peak_mb": [1, 2]}))
+    write_table(folder / "fold0/head/history.csv", pd.DataFrame({"epoch": [0, 1], "valid_loss": [0.9, accuracy]}))
+    return compare.read_run(folder)
+
+
+def test_a_comparison_shows_what_differs_and_what_it_did(tmp_path):
+    runs = [
+        made_run(tmp_path / "a", 0.90),
+        made_run(tmp_path / "b", 0.96, tta={"views": 4}),
+        made_run(tmp_path / "c", 0.91, seed=1),
+    ]
+    table = compare.table(runs)
+    assert list(table["run"]) == ["a", "b", "c"] and list(table.columns[-2:]) == ["seed", "tta.views"]
+    assert table["accuracy_se"][0] == pytest.approx((0.9 * 0.1 / 400) ** 0.5) and table["seconds"][0] == 63
+    first, second, third = compare.changes(runs)
+    assert first["settings"] == [("tta.views", "–", "4")] and first["effects"][0]["clear"]
+    assert second["settings"] == [("seed", "0", "1")] and not second["effects"][0]["clear"]
+    assert len(third["settings"]) == 2
+    page = compare.page([*runs, {**runs[0], "run": "<script>alert(1)</script>"}])
+    assert "<script" not in page and "+6.00" in page and page.count("<polyline") == 4
+
+
+def test_finished_runs_are_compared_without_making_any(room):
+    for name in ("one", "two"):
+        made_run(room / "results" / name, 0.8, seed=int(name == "two"))
+    told = snakemake(room, "compare")
+    assert "train head" not in told and (room / "results/compare.html").is_file()
+    assert {row[0] for row in cells(room / "results/compare.csv")} >= {"run", "tiny", "one", "two"}
+    assert "Nothing to be done" in snakemake(room, "compare")
+    made_run(room / "results" / "one", 0.85)
+    assert "compare: all finished runs" in snakemake(room, "compare")

@@ -1,0 +1,129 @@
+"""A job's life: its log, its errors in one line, its end when asked or when its parent dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from eightfold import runtime
+
+SCRIPTS = str(Path(runtime.__file__).parents[1])
+HEAD = f"""
+import os, signal, sys, time
+sys.path.insert(0, {SCRIPTS!r})
+from eightfold import runtime
+from eightfold.files import UserError
+from eightfold.runtime import job, log, progress, stops_at_a_step, terminated
+"""
+
+
+def start(folder, body):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", HEAD + body], cwd=folder, **pipes)
+
+
+def run(folder, body):
+    """(exit status, what stood on the console, the log) of a script."""
+    process = start(folder, body)
+    _, console = process.communicate(timeout=60)
+    path = folder / "logs" / "a.log"
+    return process.returncode, console, path.read_text() if path.exists() else ""
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_job_that_ends_well_says_so_in_its_log(tmp_path):
+    status, console, log = run(tmp_path, "with job('logs/a.log'):\n    log.info('working %d', 3)\n")
+    assert status == 0 and console == "working 3\n"
+    assert "working 3" in log and "done in" in log
+
+
+def test_a_users_mistake_is_one_line_and_status_1(tmp_path):
+    status, console, log = run(tmp_path, "with job('logs/a.log'):\n    raise UserError('labels.csv: no column id')\n")
+    assert status == 1
+    assert console == "Error: labels.csv: no column id\nLog: logs/a.log\n"
+    assert "Error: labels.csv: no column id" in log and "Traceback" not in log + console and "done in" not in log
+
+
+def test_a_defect_shows_its_traceback_in_both_places(tmp_path):
+    status, console, log = run(tmp_path, "with job('logs/a.log'):\n    1 / 0\n")
+    assert status == 1
+    for text in (console, log):
+        assert "Traceback" in text and "ZeroDivisionError" in text
+    assert "Log: logs/a.log" in console
+
+
+def test_progress_writes_no_bar_where_there_is_no_terminal(tmp_path):
+    body = "with job('logs/a.log'):\n    for i in progress(range(3), 3, 'counting', every_s=0): pass\n"
+    status, console, log = run(tmp_path, body)
+    assert status == 0 and console.count("counting: ") == 3 and "\r" not in console
+    assert "counting: 3 of 3 images" in log
+
+
+def test_asked_to_end_it_ends(tmp_path):
+    process = start(tmp_path, "with job('logs/a.log'):\n    open('up', 'w')\n    time.sleep(60)\n")
+    wait_for((tmp_path / "up").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143
+    process.communicate()
+
+
+def test_asked_to_end_in_a_loop_it_ends_at_a_step_and_at_once_when_asked_twice(tmp_path):
+    body = """
+with job('logs/a.log'):
+    with stops_at_a_step():
+        open('up', 'w')
+        while not terminated() or len(sys.argv) < 1:
+            time.sleep(0.01)
+        open('saved', 'w')
+        time.sleep(0.0 if os.path.exists('quick') else 60)
+        sys.exit(143)
+"""
+    (tmp_path / "quick").touch()
+    process = start(tmp_path, body)
+    wait_for((tmp_path / "up").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143 and (tmp_path / "saved").exists()
+    process.communicate()
+    for name in ("quick", "up", "saved"):
+        (tmp_path / name).unlink()
+    process = start(tmp_path, body)
+    wait_for((tmp_path / "up").exists)
+    process.send_signal(signal.SIGTERM)
+    wait_for((tmp_path / "saved").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143
+    process.communicate()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel for the death of an orphan")
+def test_it_dies_with_its_parent(tmp_path):
+    child = HEAD + "with job('logs/a.log'):\n    open('pid', 'w').write(str(os.getpid()))\n    time.sleep(60)\n"
+    (tmp_path / "child.py").write_text(child)
+    parent = f"import subprocess; subprocess.run([{sys.executable!r}, 'child.py'])"
+    process = subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path)
+    wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    pid = int((tmp_path / "pid").read_text())
+    process.kill()
+    process.wait()
+
+    def gone():
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            return True
+
+    try:
+        wait_for(gone)
+    finally:
+        if not gone():
+            os.kill(pid, signal.SIGKILL)
