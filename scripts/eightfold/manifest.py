@@ -99,7 +99,7 @@ def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lamb
 def identity(table: pd.DataFrame, info: dict) -> str:
     """Digest of all that later results depend on: every row, the classes, the task. Equal data, equal digest."""
     rows = table[IDENTITY].to_numpy(dtype=object).tolist()
-    return digest({"rows": rows, **{key: info[key] for key in ("classes", "task", "ordered", "reading")}})
+    return digest({"rows": rows, **{key: info.get(key) for key in ("classes", "task", "ordered", "reading")}})
 
 
 def targets(table: pd.DataFrame, info: dict) -> np.ndarray:

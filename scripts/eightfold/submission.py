@@ -180,6 +180,8 @@ def table(
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
         columns = [[separator.join(classes[i] for i in row) for row in best]]
     else:
+        if decisions.ndim == 2:  # of several labels, one is asked for
+            decisions = probabilities.argmax(1)
         columns = [[classes[i] if kind == "label" else str(i) for i in decisions]]
     return pd.DataFrame({id_column: list(ids), **dict(zip(names, columns, strict=True))})
 
