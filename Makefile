@@ -50,7 +50,7 @@ new: $(READY) ## start configs/NAME.yaml by looking at the pictures in DATA=fold
 
 slurm-test: $(TOOLS) ## the pipeline on a real SLURM of two nodes, started here for the test (as root: installs it)
 	.venv/bin/python tests/slurm/cluster.py install
-	.venv/bin/python -m pytest tests/test_slurm.py -rs
+	EIGHTFOLD_SLURM=1 .venv/bin/python -m pytest tests/test_slurm.py -rs
 
 plan: $(READY) ## what `make submission` would run, and why
 	@$(call snakemake,submission --dry-run)

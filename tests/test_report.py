@@ -260,7 +260,7 @@ def test_review_door(tmp_path, task):
     ids = [f"00{number}" for number in range(12)] + ["nan"]
     labels = [classes[number % 3] if task != "multi" or number % 2 else "id|label" for number in range(12)] + [""]
     table = pd.DataFrame({"id": ids, "path": ids, "split": ["train"] * 12 + ["test"], "labels": labels})
-    table = table.assign(width=8, height=8, mode="RGB", bytes=1, sha256="x", status="ok")
+    table = table.assign(group="", fold_given="", width=8, height=8, mode="RGB", bytes=1, sha256="x", status="ok")
     info = {"task": "multi" if task == "multi" else "single", "classes": classes, "separator": "|", "root": "."}
     info["counts"] = {"train": 12, "valid": 0, "test": 1, "rejected": 0}
     info["digest"] = manifest.identity(table, info)

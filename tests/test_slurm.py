@@ -1,5 +1,6 @@
 """The workflow on a real SLURM of two nodes, one of which dies in mid-training: the same bytes as beside it."""
 
+import os
 import re
 import subprocess
 import sys
@@ -38,6 +39,8 @@ def until(ready, process: subprocess.Popen, log: Path, seconds: float = 600):
 @pytest.fixture(scope="module")
 def story(tmp_path_factory):
     """What happened: a run beside the cluster, and one on it that lost its node in training and its controller after."""
+    if "EIGHTFOLD_SLURM" not in os.environ:
+        pytest.skip("minutes long: `make slurm-test` runs it")
     if reason := slurm.why_not():
         pytest.skip(reason)
     room = tmp_path_factory.mktemp("slurm")

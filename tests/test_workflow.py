@@ -16,7 +16,8 @@ from pipeline import CONFIG, TIMEOUT, Checkout, changed, changed_stage, picture
 RUN = "results/tiny"
 # What follows from new predictions, from a new network of the last stage, from any training.
 AFTER_PREDICT = {"score", "write_submission", "review", "timings", "report"}
-AFTER_TRAINING = {"draw", "predict", *AFTER_PREDICT}
+AFTER_TRAINING = {"draw", "predict", "insight", *AFTER_PREDICT}
+OF_A_RUN = {"folds", "check_job", "duplicates", "explore_data", "show_augmentation"}  # before any training
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ CHANGES = {
     ),
     "augmentation": (
         changed(augmentation={"preset": "top_down"}),
-        {"activations", "train", "activations_tuned", *AFTER_TRAINING},
+        {"show_augmentation", "activations", "train", "activations_tuned", *AFTER_TRAINING},
     ),
     "batch size": (
         changed(batch_size=9),
@@ -98,11 +99,11 @@ CHANGES = {
     ),
     "split": (
         changed(split={"folds": 3}),
-        {"folds", "find_lr", "draw_lr_find", "train", "activations_tuned", *AFTER_TRAINING},
+        {"folds", "check_job", "find_lr", "draw_lr_find", "train", "activations_tuned", *AFTER_TRAINING},
     ),
     "another run": (
         changed(run="second"),
-        {"folds", "explore_data", "find_lr", "draw_lr_find", "train", "activations_tuned", *AFTER_TRAINING},
+        {*OF_A_RUN, "find_lr", "draw_lr_find", "train", "activations_tuned", *AFTER_TRAINING},
     ),
 }
 NUMBERS = {  # how many jobs of a rule, where it is not all of them
@@ -142,7 +143,15 @@ def test_a_comment_in_the_library_reruns_nothing_and_a_function_what_calls_it(co
         )
         assert copy.planned() == {}
         library.write_text(source.replace("_CHANCE = 0.75", "_CHANCE = 0.7"), encoding="utf-8")
-        seeing = {"activations", "activations_tuned", "find_lr", "draw_lr_find", "train", *AFTER_TRAINING}
+        seeing = {
+            "show_augmentation",
+            "activations",
+            "activations_tuned",
+            "find_lr",
+            "draw_lr_find",
+            "train",
+            *AFTER_TRAINING,
+        }
         assert set(copy.planned()) == seeing
     finally:
         library.write_text(source, encoding="utf-8")
@@ -180,7 +189,7 @@ def test_one_more_picture_reruns_all_but_the_weights(copy):
         found = copy.planned()
     finally:
         path.unlink()
-    everything = {"manifest", "folds", "explore_data", "pixels", "activations", "activations_tuned", "find_lr"}
+    everything = {"manifest", *OF_A_RUN, "pixels", "activations", "activations_tuned", "find_lr"}
     assert set(found) == everything | {"draw_lr_find", "train", *AFTER_TRAINING}
     assert copy.planned() == {}
 

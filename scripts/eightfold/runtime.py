@@ -27,10 +27,13 @@ def terminated() -> bool:
 
 
 def _on_sigterm(signum, frame) -> None:
+    """The first SIGTERM counts. When a parent of many threads dies, the kernel sends one for each of them."""
     global _terminated
-    if _terminated or not _can_stop_later:
-        sys.exit(128 + signum)
+    if _terminated:
+        return
     _terminated = True
+    if not _can_stop_later:
+        sys.exit(128 + signum)
 
 
 _can_stop_later = False
@@ -40,7 +43,7 @@ _can_stop_later = False
 def stops_at_a_step() -> Iterator[None]:
     """Within the block SIGTERM only sets ``terminated()``: a loop that looks at it can save its state, then exit.
 
-    Elsewhere, and at a second SIGTERM, the process exits at once.
+    Elsewhere the process exits at once.
     """
     global _can_stop_later
     _can_stop_later = True
