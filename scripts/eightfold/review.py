@@ -167,7 +167,7 @@ def standard_error(values: np.ndarray) -> float | None:
 def tables(probabilities: np.ndarray, targets: np.ndarray, classes: Sequence[str], task: str) -> dict:
     """Everything of this file that is a number, as plain JSON values."""
     bins, error = calibration_bins(probabilities, targets)
-    loss = losses(probabilities, targets)
+    loss, matrix = losses(probabilities, targets), confusion(probabilities, targets)
     rows = per_class(probabilities, targets, classes).to_dict("records")
     return {
         "task": task,
@@ -176,7 +176,8 @@ def tables(probabilities: np.ndarray, targets: np.ndarray, classes: Sequence[str
         "log_loss": float(loss.mean()) if len(loss) else None,
         "log_loss_se": standard_error(loss),
         "per_class": [{key: None if value != value else value for key, value in row.items()} for row in rows],
-        "confused": most_confused_pairs(confusion(probabilities, targets), classes),
+        "confused": most_confused_pairs(matrix, classes),
+        "cells": " ".join(f"{i},{j},{matrix[i, j]}" for i, j in np.argwhere(matrix)),  # row, column, images
         "calibration": bins,
         "ece": error,
     }
