@@ -29,6 +29,7 @@ rule manifest:
         kaggle=[f"{plan.kaggle_folder}/kaggle.json"] if plan.is_kaggle else [],
     output:
         manifest="<data>/manifest.csv",
+        thumbnails="<data>/thumbnails.npy",
         rejected="<data>/rejected.csv",
         identity="<data>/manifest.json",
     log:
@@ -54,6 +55,8 @@ rule folds:
     input:
         manifest=ancient("<data>/manifest.csv"),
         identity="<data>/manifest.json",
+        duplicates=ancient("<run>/duplicates.csv"),
+        duplicates_identity="<run>/duplicates.json",
     output:
         folds="<run>/folds.csv",
         identity="<run>/folds.json",
@@ -162,8 +165,7 @@ rule duplicates:
     input:
         manifest=ancient("<data>/manifest.csv"),
         manifest_identity="<data>/manifest.json",
-        pixels=f"{plan.pixels_folder(plan.least_size)}/pixels.json",
-        packed=ancient(f"{plan.pixels_folder(plan.least_size)}/pixels.u8"),
+        thumbnails=ancient("<data>/thumbnails.npy"),
     output:
         pairs=report("<run>/duplicates.csv", category="Data"),
         told="<run>/duplicates.json",
@@ -177,7 +179,7 @@ rule duplicates:
         mem_mb=memory_mb(3000),
         runtime=minutes(60),
     params:
-        settings={"distance": 4},
+        settings={},
         code=code("duplicates.py"),
     message:
         "duplicates: pictures that are there twice, leaks, labels that contradict"

@@ -9,7 +9,7 @@ from eightfold.runtime import job, log
 with job(snakemake.log[0], snakemake.threads):
     given, settings = snakemake.input, snakemake.params.settings
     table, info = manifest.read_manifest(Path(given.manifest).parent)
-    metrics.check_fit(settings["metric"], info["task"], info["classes"])
+    metrics.check_fit(settings["metric"], info["task"], info["classes"], info["ordered"])
     try:
         folds.check_learned(folds.read_folds(given.folds), table, info, settings["folds"])
     except UserError as error:

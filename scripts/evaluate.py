@@ -16,7 +16,7 @@ with job(snakemake.log[0], snakemake.threads):
     several, ensemble = info["task"] == "multi", settings["ensemble"]
     positive = classes.index(settings["positive"]) if settings["positive"] in classes else len(classes) - 1
     judge = metrics.Judge(settings["metric"], info["task"], classes, positive)
-    metrics.check_fit(settings["metric"], info["task"], classes)
+    metrics.check_fit(settings["metric"], info["task"], classes, info["ordered"])
     ids, splits = table["id"], table["split"].to_numpy()
 
     def read(path):

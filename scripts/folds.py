@@ -2,14 +2,28 @@
 
 from pathlib import Path
 
+from eightfold import folds
 from eightfold.files import write_json, write_table
-from eightfold.folds import assign, summary
-from eightfold.manifest import read_manifest
-from eightfold.runtime import job
+from eightfold.manifest import read_manifest, read_text_table
+from eightfold.runtime import job, log
+from eightfold.tables import listed
 
 with job(snakemake.log[0], snakemake.threads):
-    settings = snakemake.params.settings
-    table, info = read_manifest(Path(snakemake.input.identity).parent)
-    folds = assign(table, info, settings["split"], settings["seed"])
-    write_table(snakemake.output.folds, folds)
-    write_json(snakemake.output.identity, summary(folds, info, settings["split"]))
+    settings, given = snakemake.params.settings, snakemake.input
+    table, info = read_manifest(Path(given.identity).parent)
+    pairs = read_text_table(given.duplicates)[["row_a", "row_b"]].to_numpy(int)
+    found = folds.assign(table, info, settings["split"], settings["seed"], pairs)
+    apart = folds.straddling(found, pairs)
+    torn = folds.torn_groups(table["group"].iloc[found["row"]], found["fold"].to_numpy())
+    if apart:
+        log.warning(
+            "Warning: %d pairs of pictures that look alike lie in different folds:%s", len(apart), listed(apart)
+        )
+    if torn:
+        log.warning(
+            "Warning: %d groups straddle folds, since split.method %s does not look at data.group:%s",
+            *(len(torn), settings["split"]["method"], listed(torn)),
+        )
+    write_table(snakemake.output.folds, found)
+    told = folds.summary(found, info, settings["split"])
+    write_json(snakemake.output.identity, told | {"pairs_apart": len(apart), "groups_torn": len(torn)})

@@ -30,23 +30,31 @@ with job(snakemake.log[0], snakemake.threads):
         members = [""]
         if getattr(given, "snapshots", None):
             members = [f"snapshot{cycle}." for cycle in range(1, read_json(given.head_identity)["snapshots"] + 1)]
-        predicted = []
         with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
             pixels = Pixels(Path(given.pixels).parent)
-            augmentation, seed = settings["augmentation"], settings["seed"]
+            augmentation, seed, views = settings["augmentation"], settings["seed"], settings["views"]
             source = Views(pixels, settings["size"], augmentation, seed, weights["mean"], weights["std"], here)
-            for member in members:
+            log.info("%s: %d networks, %d images, %d views", given.head, len(members), len(rows), 1 + views)
+
+            def network(member: str) -> nets.Net:
                 net = stages.network(settings["arch"], len(info["classes"]), weights["features"], seed)
                 head = given.snapshots if member else given.head
                 # A head stage's checkpoints hold no trunk: that is the earlier stage's.
                 own_trunk = bool(member) and settings["train"] == "all"
                 nets.load_part(net.trunk, head if own_trunk else given.trunk, f"{member if own_trunk else ''}trunk")
                 nets.load_part(net.head, head, f"{member}head")
-                log.info("%s %s: %d images, %d views", head, member, len(rows), 1 + settings["views"])
-                predicted.append(
-                    prediction.logits_of_views(net, source, rows, settings["views"], here, len(info["classes"]))
+                return net
+
+            if settings["train"] == "head":
+                heads = [network(member).head for member in members]
+                trunk = network(members[0]).trunk
+                logits = prediction.logits_of_heads(trunk, heads, source, rows, views, here)
+            else:
+                classes = len(info["classes"])
+                each = (network(member) for member in members)
+                logits = torch.stack(
+                    [prediction.logits_of_views(net, source, rows, views, here, classes) for net in each]
                 )
-        logits = torch.stack(predicted)
     # logits: (members, views, rows, classes)
     tensors.save(snakemake.output.logits, {"rows": torch.tensor(rows), "logits": logits}, identity)
     write_json(snakemake.output.identity, {"digest": file_digest(snakemake.output.logits), "images": len(rows)})

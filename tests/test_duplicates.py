@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from eightfold import duplicates, label_noise
+from eightfold.images import thumbnail
 
 
 @settings(max_examples=60, deadline=None)
@@ -38,8 +39,8 @@ def picture(seed: int, side: int = 64) -> np.ndarray:
 def test_twins_leaks_and_contradictions_are_listed_and_others_are_not():
     again = np.asarray(Image.fromarray(picture(0)).resize((48, 40)).resize((64, 64)))  # as saved again, smaller
     brighter = np.clip(picture(1).astype(int) + 3, 0, 255).astype(np.uint8)
-    images = [picture(0), picture(1), picture(2), picture(3), again, brighter, picture(2)]
-    images += [
+    pictures = [picture(0), picture(1), picture(2), picture(3), again, brighter, picture(2)]
+    pictures += [
         np.full((8, 8, 3), 10, np.uint8),
         np.full((8, 8, 3), 200, np.uint8),
     ]  # plain: equal hashes, unlike to the eye
@@ -52,7 +53,7 @@ def test_twins_leaks_and_contradictions_are_listed_and_others_are_not():
             "status": "ok",
         }
     )
-    small = np.stack([duplicates.thumbnail(image) for image in images])
+    small = np.stack([thumbnail(Image.fromarray(one)) for one in pictures])
     pairs = duplicates.find(table, small, 4)
     told = {(row.id_a, row.id_b): (row.kind, row.conflict, row.leak) for row in pairs.itertuples()}
     assert told == {

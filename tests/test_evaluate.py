@@ -43,7 +43,13 @@ class Run:
         for name in set(manifest.COLUMNS) - set(table):
             table[name] = ""
         table.loc[n - 1, "status"] = "unreadable"
-        info = {"task": task, "classes": CLASSES, "separator": None if task == "single" else "|", "root": "."}
+        info = {
+            "task": task,
+            "ordered": False,
+            "classes": CLASSES,
+            "separator": None if task == "single" else "|",
+            "root": ".",
+        }
         info["digest"] = self.digest = manifest.identity(table, info)
         write_table(folder / "manifest.csv", table[manifest.COLUMNS])
         write_json(folder / "manifest.json", info)

@@ -223,6 +223,51 @@ def test_pictures_of_the_same_bytes_share_a_fold_and_join_their_groups():
     assert result["fold"][0] == result["fold"][59]
 
 
+def test_look_alikes_share_a_fold_and_a_chain_through_a_class_does_not():
+    labels = list("ab" * 30)
+    near = np.array([[0, 5], [5, 11], [20, 21], [2, 99]])  # 99 is a test picture
+    frame = pd.concat([table(labels), table([""] * 40, ["test"] * 40)], ignore_index=True)
+    groups = [f"g{row // 3}" for row in range(60)] + [""] * 40
+    for method in ("stratified", "multilabel_stratified", "grouped", "stratified_grouped"):
+        for seed in range(3):
+            made = folds.assign(frame.assign(group=groups), info(labels), {"method": method, "folds": 5}, seed, near)
+            fold = made["fold"].to_numpy()
+            assert fold[0] == fold[5] == fold[11] and fold[20] == fold[21], method
+            assert sorted(set(fold)) == list(range(5)) and folds.straddling(made, near) == []
+    plain, alike = (folds.assign(frame, info(labels), STRATIFIED, 0, pairs)["fold"] for pairs in (None, near[:0]))
+    assert plain.equals(alike)
+    chain = np.array([[row, row + 2] for row in range(0, 58, 2)])  # all of class a
+    chained = folds.assign(frame, info(labels), STRATIFIED, 0, chain)
+    assert chained["fold"].equals(plain)
+    told = folds.straddling(chained, chain)
+    assert told and " (fold " in told[0]
+    few = table(list("aabbbbbbbbbbbb"))  # two of a class that are alike are still two
+    made = folds.assign(few, info(list("ab")), {"method": "stratified", "folds": 2}, 0, np.array([[0, 1]]))
+    assert made["fold"][0] != made["fold"][1]
+
+
+def test_exact_folds_are_not_changed_by_look_alikes_but_they_are_told():
+    frame, near = table(list("ab" * 6)), np.array([[row, row + 1] for row in range(11)])
+    made = folds.assign(frame, info(list("ab")), {"method": "fastai07", "folds": 3}, 0, near)
+    assert made["fold"].tolist() == folds.fastai07(12, 3).tolist()
+    fold = made["fold"].tolist()
+    assert len(folds.straddling(made, near)) == sum(fold[row] != fold[row + 1] for row in range(11)) > 0
+
+
+def test_groups_that_given_folds_tear_are_named():
+    frame = table(list("abab")).assign(group=["north", "south", "north", ""], fold_given=list("0101"))
+    split = {"method": "given", "folds": 2}
+    assert folds.assign(frame, info(list("ab")), split, 0)["fold"].tolist() == [0, 1, 0, 1]
+    for torn in ("0110", "01-10"):
+        cells = ["0", "1", "-1", "0"] if "-" in torn else list(torn)
+        with pytest.raises(UserError, match=r"(?s)1 groups .data.group. straddle.*data.group away.*north: folds"):
+            folds.assign(frame.assign(fold_given=cells), info(list("ab")), split, 0)
+    frame = table(list("abab"), ["train", "train", "valid", "valid"]).assign(group=["p", "q", "q", "r"])
+    with pytest.raises(UserError, match=r"q: folds -1, 0"):
+        folds.assign(frame, info(list("ab"), valid=2), STRATIFIED, 0)
+    assert folds.torn_groups(["p", "q", "q", "", ""], np.array([0, 0, 1, 0, 1])) == ["q: folds 0, 1"]
+
+
 def test_a_users_own_folds_are_taken_as_they_are_or_refused_by_name():
     labels = list("aabbab")
     frame = table(labels).assign(fold_given=["0", "1", "1", "0", "-1", "2"])

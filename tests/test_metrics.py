@@ -125,11 +125,24 @@ def test_grades_are_ordered_as_numbers_not_as_text():
     assert judge.decide(p, {"cut_points": [0.5, 1.5, 2.5]}).tolist() == [0, 1, 2, 3, 3]
 
 
+def test_grades_rise_in_their_natural_order():
+    assert metrics.grade_order(["0", "1", "10", "2"]).tolist() == [0, 1, 3, 2]
+    assert metrics.grade_order(["-1", "-2", "0.25", "0.5"]).tolist() == [1, 0, 2, 3]
+    names = ["grade 1", "grade 10", "grade 2"]
+    assert metrics.grade_order(names).tolist() == [0, 2, 1]
+    metrics.check_fit("quadratic_weighted_kappa", "single", names, ordered=True)
+    judge, truth = metrics.Judge("quadratic_weighted_kappa", "single", names), np.array([0, 1, 2, 2])
+    p = np.eye(3)[[0, 2, 2, 2]]  # once "grade 2" for "grade 10": one step off, of two
+    assert judge(p, truth) == pytest.approx(
+        reference.cohen_kappa_score([0, 2, 1, 1], [0, 1, 1, 1], weights="quadratic")
+    )
+
+
 @pytest.mark.parametrize(
     "name, task, classes, words",
     [
         ("fbeta_samples", "single", "abc", "does not fit a job that has one label"),
-        ("quadratic_weighted_kappa", "single", "abc", "needs classes that are numbers"),
+        ("quadratic_weighted_kappa", "single", "abc", "set data.ordered: true"),
         ("quadratic_weighted_kappa", "multi", "012", "several labels"),
         ("balanced_accuracy", "multi", "abc", "several labels"),
         ("map_at_5", "single", "ab", "two classes"),

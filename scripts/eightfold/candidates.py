@@ -13,6 +13,7 @@ from eightfold.config import is_table
 from eightfold.files import UserError
 from eightfold.images import SUFFIXES
 from eightfold.listing import LITTER
+from eightfold.ordering import natural_key
 from eightfold.stores import Store
 from eightfold.tables import Row, listed, nearest, refuse_duplicates
 
@@ -29,13 +30,6 @@ class Candidate(NamedTuple):
     problem: str = ""
     group: str = ""  # what must not be torn apart by the folds; empty: on its own
     fold: str = ""  # the fold that the user's own column gives
-
-
-def natural_key(text: str) -> tuple:
-    """Sort key by which 2.png comes before 10.png; the text itself decides between 01 and 1."""
-    parts = re.split("([0-9]+)", text)
-    parts[1::2] = map(int, parts[1::2])
-    return parts, text
 
 
 def find(data: dict, store: Store) -> tuple[list[Candidate], str | None]:

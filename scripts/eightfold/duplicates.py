@@ -5,23 +5,20 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+
+from eightfold.images import THUMB
 
 COLUMNS = ["id_a", "id_b", "kind", "distance", "split_a", "split_b", "labels_a", "labels_b", "conflict", "leak"]
-SIDE = 16  # of the thumbnail, pixels
+COLUMNS += ["row_a", "row_b"]  # of the manifest
+DISTANCE = 4  # bits, of 64, in which hashes of near pictures may differ
 LEVELS = 6.0  # mean difference of two thumbnails, of 255, up to which pictures are the same to the eye
 MOST_PAIRS = 100_000
 
 
-def thumbnail(image: np.ndarray) -> np.ndarray:
-    """Grey thumbnail of a picture (h, w, 3) uint8: (SIDE, SIDE) uint8, aspect lost."""
-    return np.asarray(Image.fromarray(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
-
-
 def difference_hash(thumbnails: np.ndarray) -> np.ndarray:
-    """dHash: 64 bits (uint64) per thumbnail (n, SIDE, SIDE): is each of 8 x 8 places brighter than its right neighbour?"""
-    rows = thumbnails.astype(float).reshape(len(thumbnails), 8, SIDE // 8, SIDE).mean(2)  # (n, 8, SIDE)
-    places = np.linspace(0, SIDE - 1, 9).round().astype(int)
+    """dHash: 64 bits (uint64) per thumbnail (n, THUMB, THUMB): is each of 8 x 8 places brighter than its right neighbour?"""
+    rows = thumbnails.astype(float).reshape(len(thumbnails), 8, THUMB // 8, THUMB).mean(2)  # (n, 8, THUMB)
+    places = np.linspace(0, THUMB - 1, 9).round().astype(int)
     bits = np.diff(rows[:, :, places], axis=2) < 0  # (n, 8, 8)
     return np.packbits(bits.reshape(len(bits), 64), axis=1).view(np.uint64)[:, 0]
 
@@ -54,8 +51,8 @@ def near_pairs(hashes: np.ndarray, most: int) -> Iterable[tuple[int, int, int]]:
                         yield a, b, int(apart[j])
 
 
-def find(table: pd.DataFrame, thumbnails: np.ndarray, most: int) -> pd.DataFrame:
-    """Pairs of a manifest's pictures as COLUMNS, the identical first. thumbnails (rows, SIDE, SIDE) uint8.
+def find(table: pd.DataFrame, thumbnails: np.ndarray, most: int = DISTANCE) -> pd.DataFrame:
+    """Pairs of a manifest's pictures as COLUMNS, the identical first. thumbnails (rows, THUMB, THUMB) uint8.
 
     near: hashes within ``most`` bits, and thumbnails within LEVELS: a hash alone takes one plain picture for another.
     conflict: both have labels, and others. leak: one is to be predicted and the other has labels, or one is in a valid
@@ -82,7 +79,7 @@ def find(table: pd.DataFrame, thumbnails: np.ndarray, most: int) -> pd.DataFrame
     for a, b, kind, apart in sorted(pairs, key=lambda pair: (order[pair[2]], pair[3], pair[:2])):
         (id_a, split_a, labels_a), (id_b, split_b, labels_b) = cells[a], cells[b]
         conflict = bool(labels_a and labels_b and labels_a != labels_b)
-        rows.append((id_a, id_b, kind, apart, split_a, split_b, labels_a, labels_b, conflict, split_a != split_b))
+        rows.append((id_a, id_b, kind, apart, split_a, split_b, labels_a, labels_b, conflict, split_a != split_b, a, b))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -120,10 +120,9 @@ def given_column(cells: Sequence[str], ids: Sequence[str]) -> np.ndarray:
     return fold
 
 
-def units(table: pd.DataFrame, column: str | None = None) -> np.ndarray:
-    """A number per row, int64 (n,): rows share it where they must not straddle folds, since their bytes are the same
-    or, with ``column``, its cell is. Chains count: a picture in two groups joins them."""
-    parent = np.arange(len(table))
+def merged(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """A number per row, int64 (n,): the first of the rows that the pairs link to it, chains included."""
+    parent = np.arange(n)
 
     def root(row: int) -> int:
         while parent[row] != row:
@@ -131,13 +130,35 @@ def units(table: pd.DataFrame, column: str | None = None) -> np.ndarray:
             row = parent[row]
         return row
 
+    for a, b in pairs:
+        one, other = root(a), root(b)
+        parent[max(one, other)] = min(one, other)
+    return np.array([root(row) for row in range(n)], np.int64)
+
+
+def units(table: pd.DataFrame, column: str | None = None) -> np.ndarray:
+    """A number per row, int64 (n,): rows share it where they must not straddle folds, since their bytes are the same
+    or, with ``column``, its cell is. Chains count: a picture in two groups joins them."""
+    pairs = []
     for name in ["sha256", *([column] if column else [])]:
         first: dict[str, int] = {}
-        for row, cell in enumerate(table.get(name, [])):
-            if cell:
-                one, other = root(first.setdefault(cell, row)), root(row)
-                parent[max(one, other)] = min(one, other)
-    return np.array([root(row) for row in range(len(table))], np.int64)
+        pairs += [(first.setdefault(cell, row), row) for row, cell in enumerate(table.get(name, [])) if cell]
+    return merged(len(table), pairs)
+
+
+def with_alike(unit: np.ndarray, pairs: np.ndarray, classes: Sequence, most: int) -> np.ndarray:
+    """The units joined by pairs of rows (m, 2) that look alike; ``classes``: a value per row, its label or labels.
+
+    A chain of look-alikes can run through a whole class, of X-rays or of plain tiles. So what would be larger than ``most``
+    rows, or would leave all pictures of a class in one unit, stays as it was.
+    """
+    joint = merged(len(unit), [*enumerate(unit.tolist()), *map(tuple, pairs.tolist())])
+    kinds = np.unique(np.asarray(classes), return_inverse=True)[1]
+    before, after = (np.unique(np.column_stack([kinds, of]), axis=0) for of in (unit, joint))  # (class, unit) pairs
+    whole = (np.bincount(after[:, 0]) == 1) & (np.bincount(before[:, 0]) > 1)
+    torn = np.bincount(joint, minlength=len(unit)) > most
+    torn[after[whole[after[:, 0]], 1]] = True
+    return np.where(torn[joint], unit, joint)
 
 
 def fastai07(n: int, folds: int) -> np.ndarray:
@@ -156,18 +177,23 @@ def given(split: Sequence[str]) -> np.ndarray:
     return np.where(np.asarray(split) == "valid", 0, ALWAYS_TRAIN).astype(np.int64)
 
 
-def assign(table: pd.DataFrame, info: dict, split: dict, seed: int) -> pd.DataFrame:
-    """row, id, fold of every labelled row of a manifest; ``split``: method, folds and rare of the config.
+def assign(table: pd.DataFrame, info: dict, split: dict, seed: int, near: np.ndarray | None = None) -> pd.DataFrame:
+    """row, id, fold of every labelled row of a manifest; ``split``: method, folds and rare of the config; ``near``: pairs
+    of rows (m, 2) that look alike.
 
-    Pictures of the same bytes share a fold, but for the methods fastai07 and given, which are taken as they are.
-    Raises UserError if a fold would be empty, or a class has one picture and so cannot be in both parts.
+    Pictures of the same bytes, and those that look alike (see `with_alike`), share a fold, but for the methods fastai07 and
+    given, which are taken as they are. Raises UserError if a fold would be empty, a class has one picture and so cannot be in
+    both parts, or folds that are given tear a group.
     """
     rows = np.flatnonzero(table["split"] != "test")
     labelled = table.iloc[rows].reset_index(drop=True)
+    alike = _within(rows, near)
     if (labelled["split"] == "valid").any():
         fold = given(labelled["split"])
+        _refuse_torn(labelled, fold)
     elif split["method"] == "given":
         fold = given_column(_column(labelled, "fold_given", "data.fold"), labelled["id"])
+        _refuse_torn(labelled, fold)
     elif len(rows) < split["folds"]:
         raise UserError(
             f"split.folds is {split['folds']}, but there are {len(rows)} labelled pictures; use fewer folds"
@@ -177,11 +203,44 @@ def assign(table: pd.DataFrame, info: dict, split: dict, seed: int) -> pd.DataFr
     elif split["method"] in ("grouped", "stratified_grouped"):
         _column(labelled, "group", "data.group")
         hot = _hot(labelled, info) if split["method"] == "stratified_grouped" else None
+        unit = units(labelled, "group")
+        joint = with_alike(unit, alike, labelled["labels"], len(rows) // split["folds"])
+        unit = joint if len(np.unique(joint)) >= split["folds"] else unit
         # A unit goes by the group of its first picture, which no other unit has.
-        fold = grouped(labelled["group"].to_numpy(str)[units(labelled, "group")], split["folds"], seed, hot)
+        fold = grouped(labelled["group"].to_numpy(str)[unit], split["folds"], seed, hot)
     else:
-        fold = _dealt(labelled, info, split, seed)
+        fold = _dealt(labelled, info, split, seed, alike)
     return pd.DataFrame({"row": rows, "id": labelled["id"].to_numpy(), "fold": fold})
+
+
+def _within(rows: np.ndarray, near: np.ndarray | None) -> np.ndarray:
+    """The pairs whose rows are both among ``rows`` (rising), as places there: int64 (m, 2)."""
+    near = np.empty((0, 2), np.int64) if near is None else np.asarray(near, np.int64).reshape(-1, 2)
+    return np.searchsorted(rows, near[np.isin(near, rows).all(1)])
+
+
+def straddling(folds: pd.DataFrame, near: np.ndarray) -> list[str]:
+    """The pairs of ``near`` (m, 2), rows of the manifest, that lie in different folds, in words."""
+    pairs = _within(folds["row"].to_numpy(), near)
+    fold, names = folds["fold"].to_numpy(), folds["id"].tolist()
+    apart = pairs[fold[pairs[:, 0]] != fold[pairs[:, 1]]].tolist()
+    return [" and ".join(f"{names[row]} (fold {fold[row]})" for row in pair) for pair in apart]
+
+
+def torn_groups(groups: Sequence[str], fold: np.ndarray) -> list[str]:
+    """The groups with pictures in several folds, in words; no group is the group of none."""
+    of = pd.DataFrame({"group": groups, "fold": fold}).query("group != ''").groupby("group")["fold"].unique()
+    return [f"{name}: folds {', '.join(map(str, sorted(found)))}" for name, found in of.items() if len(found) > 1]
+
+
+def _refuse_torn(labelled: pd.DataFrame, fold: np.ndarray) -> None:
+    """Raise UserError naming the groups that folds which are given tear apart."""
+    torn = torn_groups(labelled["group"], fold) if "group" in labelled else []
+    if torn:
+        raise UserError(
+            f"{len(torn)} groups (data.group) straddle the folds that are given (-1: always trains). Correct the folds, take "
+            f"data.group away, or let split.method: stratified_grouped make the folds:{listed(torn)}"
+        )
 
 
 def _column(labelled: pd.DataFrame, name: str, key: str) -> pd.Series:
@@ -197,9 +256,9 @@ def _hot(labelled: pd.DataFrame, info: dict) -> np.ndarray:
     return found if found.ndim == 2 else np.eye(len(info["classes"]))[found]
 
 
-def _dealt(labelled: pd.DataFrame, info: dict, split: dict, seed: int) -> np.ndarray:
-    """`stratified` and `multilabel_stratified`: the first of pictures of the same bytes is dealt, the others follow."""
-    unit = units(labelled)
+def _dealt(labelled: pd.DataFrame, info: dict, split: dict, seed: int, alike: np.ndarray) -> np.ndarray:
+    """`stratified` and `multilabel_stratified`: the first of pictures that are alike is dealt, the others follow."""
+    unit = with_alike(units(labelled), alike, labelled["labels"], max(2, len(labelled) // (2 * split["folds"])))
     dealt = np.unique(unit)
     fold = np.full(len(labelled), ALWAYS_TRAIN, np.int64)
     if split["method"] == "multilabel_stratified":

@@ -18,6 +18,7 @@ SUFFIXES = frozenset(
     | {".ppm", ".pgm", ".pbm", ".pnm"}
 )
 MAX_PIXELS = 178_956_970  # more is a decompression bomb: half a gigabyte of RGB, and Pillow's own limit for an error
+THUMB = 16  # side of a thumbnail, pixels
 MAX_ASPECT = 100  # a longer strip turns into a bomb when its SHORT side is resized to the training size
 
 # By content, not by suffix. Not every format Pillow knows: its EPS reader would run Ghostscript on the file, and TGA
@@ -83,6 +84,12 @@ def decode(source: str | os.PathLike | BinaryIO | bytes, span: Span = None) -> t
     except _DAMAGE as error:
         raise BadImage(" ".join(str(error).split()) or type(error).__name__) from error
     return rgb, mode
+
+
+def thumbnail(image: Image.Image) -> np.ndarray:
+    """Grey thumbnail of an RGB picture, aspect lost: uint8 (THUMB, THUMB). It tells pictures that look alike."""
+    small = image.resize((THUMB, THUMB), Image.Resampling.BOX, reducing_gap=2.0)
+    return np.asarray(small.convert("L"))
 
 
 def _known_formats() -> list[str]:

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from eightfold import candidates, images
-from eightfold.candidates import Candidate, natural_key
-from eightfold.files import UserError, digest, read_json, write_json, write_table
+from eightfold.candidates import Candidate
+from eightfold.files import UserError, digest, read_json, replacing, write_json, write_table
+from eightfold.ordering import rising
 from eightfold.stores import Store
 from eightfold.tables import listed, split_labels
 
@@ -28,11 +29,13 @@ WINDOW = 4096  # pictures handed to the threads at a time: bounds what waits in 
 
 
 class Manifest(NamedTuple):
-    """``table``: COLUMNS; ``rejected``: id, path, split, reason; ``info``: what manifest.json holds."""
+    """``table``: COLUMNS; ``rejected``: id, path, split, reason; ``info``: what manifest.json holds; ``thumbnails``: of
+    each row of the table, uint8 (rows, THUMB, THUMB), black where it has no picture."""
 
     table: pd.DataFrame
     rejected: pd.DataFrame
     info: dict
+    thumbnails: np.ndarray
 
 
 class Look(NamedTuple):
@@ -45,6 +48,7 @@ class Look(NamedTuple):
     sha256: str = ""
     problem: str = ""
     escapes: bool = False  # a link that leads out of the data root; the file was not read
+    thumbnail: np.ndarray = np.zeros((images.THUMB, images.THUMB), np.uint8)
 
 
 def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lambda items, **_: items) -> Manifest:
@@ -64,7 +68,7 @@ def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lamb
     kept = [(row, look) for row, look in zip(rows, looks, strict=True) if row.split == "test" or not row.problem]
     classes = _classes(data, rows, [row for row, _ in kept])
     if data["ordered"]:
-        classes.sort(key=natural_key)
+        classes = [classes[place] for place in rising(classes)]
     joint = separator or ""
     records = [
         (
@@ -93,7 +97,8 @@ def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lamb
         "reading": store.reading,
         "sample_submission": sample and os.path.join(data["root"], sample),
     }
-    return Manifest(table, rejected, info | {"digest": identity(table, info)})
+    thumbnails = np.array([look.thumbnail for _, look in kept], np.uint8).reshape(-1, images.THUMB, images.THUMB)
+    return Manifest(table, rejected, info | {"digest": identity(table, info)}, thumbnails)
 
 
 def identity(table: pd.DataFrame, info: dict) -> str:
@@ -114,7 +119,9 @@ def targets(table: pd.DataFrame, info: dict) -> np.ndarray:
 
 
 def write_manifest(folder: str | os.PathLike, manifest: Manifest) -> None:
-    """Write manifest.csv, rejected.csv and, last, manifest.json, each whole or not at all."""
+    """Write thumbnails.npy, manifest.csv, rejected.csv and, last, manifest.json, each whole or not at all."""
+    with replacing(Path(folder, "thumbnails.npy")) as path, open(path, "wb") as file:
+        np.save(file, manifest.thumbnails, allow_pickle=False)
     write_table(Path(folder, "manifest.csv"), manifest.table)
     write_table(Path(folder, "rejected.csv"), manifest.rejected)
     write_json(Path(folder, "manifest.json"), manifest.info)
@@ -130,6 +137,18 @@ def read_manifest(folder: str | os.PathLike) -> tuple[pd.DataFrame, dict]:
     if identity(table, info) != info["digest"]:
         raise UserError(f"{folder}: manifest.csv is not the table of manifest.json; delete the folder and run again")
     return table, info
+
+
+def read_thumbnails(folder: str | os.PathLike, rows: int) -> np.ndarray:
+    """The thumbnails of a written manifest of that many rows. Raises UserError where they are damaged."""
+    path = Path(folder, "thumbnails.npy")
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); delete the folder and run again") from error
+    if found.shape != (rows, images.THUMB, images.THUMB):
+        raise UserError(f"{path}: {len(found)} thumbnails of {rows} pictures; delete the folder and run again")
+    return found
 
 
 def read_text_table(path: str | os.PathLike) -> pd.DataFrame:
@@ -168,7 +187,7 @@ def look_at(store: Store, path: str) -> Look:
         image, mode = images.decode(content, store.reading["range"])
     except images.BadImage as error:
         return Look(problem=str(error), **facts)
-    return Look(*image.size, mode, **facts)
+    return Look(*image.size, mode, **facts, thumbnail=images.thumbnail(image))
 
 
 # ---- refusals

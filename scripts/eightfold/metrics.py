@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eightfold.files import UserError
+from eightfold.ordering import is_number, rising
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -200,20 +201,20 @@ def named(name: str) -> Metric:
 
 
 def grade_order(classes: Sequence[str]) -> np.ndarray:
-    """Positions of the classes by rising grade, int64 (classes,). Raises UserError unless every class is a number."""
-    try:
-        return np.argsort(np.array([float(name) for name in classes]), kind="stable")
-    except ValueError as error:
-        raise UserError(
-            f"metric: quadratic_weighted_kappa needs classes that are numbers, for their order; here are {list(classes)[:5]}"
-        ) from error
+    """Positions of the classes by rising grade, int64 (classes,): 2 before 10, and "grade 2" before "grade 10"."""
+    return np.array(rising(classes), np.int64)
 
 
-def check_fit(name: str, task: str, classes: Sequence[str]) -> None:
-    """Raise UserError when the metric means nothing for a job: ``task`` single or multi, and its classes."""
+def check_fit(name: str, task: str, classes: Sequence[str], ordered: bool = False) -> None:
+    """Raise UserError when the metric means nothing for a job: ``task`` single or multi, its classes, whether they are
+    grades (``ordered``: data.ordered)."""
     metric, kind = named(name), task if task == "multi" or len(classes) > 2 else "binary"
     if "ordinal" in metric.fits and task == "single":
-        grade_order(classes)
+        if not ordered and not all(map(is_number, classes)):
+            raise UserError(
+                f"metric: {name} needs grades, and the classes {list(classes)[:5]} are no numbers; set data.ordered: true "
+                "if their natural order (grade 2 before grade 10) is that of the grades"
+            )
         return
     if kind not in metric.fits:
         says = {

@@ -140,10 +140,6 @@ class Plan:
     def pixels_folder(self, size: int) -> str:
         return f"{CACHE}/pixels-{_key(self.data, short_side_for(size))}"
 
-    @property
-    def least_size(self) -> int:
-        return min(stage["size"] for stage in self.stages.values())
-
     @cached_property
     def short_sides(self) -> dict[str, int]:
         """Short side (px) by key of the pixel folder."""

@@ -36,6 +36,24 @@ def logits_of_views(
         )
 
 
+def logits_of_heads(
+    trunk: nn.Module,
+    heads: Sequence[nn.Module],
+    source: Callable[[np.ndarray, int], torch.Tensor],
+    rows: np.ndarray,
+    views: int,
+    device: Device,
+) -> torch.Tensor:
+    """Logits of several heads on one trunk, which sees each view once: float32 (heads, 1 + views, rows, classes)."""
+    pooled = logits_of_views(trunk, source, rows, views, device, 2 * trunk.features)
+
+    def cached(some: np.ndarray, view: int) -> torch.Tensor:
+        return pooled[view, some].to(device.device)
+
+    places = np.arange(len(rows))
+    return torch.stack([logits_of_views(head, cached, places, views, device, head[-1].out_features) for head in heads])
+
+
 def join(paths: Sequence[str | os.PathLike], rows: np.ndarray, identity: str) -> torch.Tensor:
     """Logits (members, 1 + views, rows, classes) of ``rows``, from files that hold consecutive parts of them."""
     parts = [tensors.load(path, identity) for path in paths]

@@ -10,8 +10,8 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
-from eightfold.candidates import natural_key
 from eightfold.files import UserError, replacing, write_text
+from eightfold.ordering import rising
 from eightfold.stores import Store
 
 FORMATS = ("probabilities", "positive", "label", "index", "tags", "top_k", "zero_one")
@@ -117,15 +117,15 @@ def answers_per_row(sample: pd.DataFrame | None, classes: Sequence[str], given: 
 def decide(probabilities: np.ndarray, classes: Sequence[str], several: bool, tuned: dict) -> np.ndarray:
     """What is answered: the class (n,) int64 or, where labels are ``several``, 0/1 (n, classes).
 
-    ``tuned`` may hold thresholds (one, or one per class; else 0.5) and cut_points: the mean grade of a row, in the
-    natural order of the classes, is cut by them.
+    ``tuned`` may hold thresholds (one, or one per class; else 0.5) and cut_points: the mean grade of a row, over
+    the rising classes, is cut by them.
     """
     if several:
         thresholds = tuned.get("thresholds")
         return (probabilities > (0.5 if thresholds is None else np.asarray(thresholds))).astype(np.int64)
     if tuned.get("cut_points") is None:
         return probabilities.argmax(1)
-    order = np.array(sorted(range(len(classes)), key=lambda number: natural_key(classes[number])))
+    order = np.array(rising(classes))
     grade = probabilities[:, order] @ np.arange(len(order)) / probabilities.sum(1)
     return order[np.searchsorted(tuned["cut_points"], grade, side="right")]
 
