@@ -20,7 +20,12 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with chromedriver here")
 
-HOSTILE = ["<script>window.pwned = 1</script>", "\" onmouseover=\"window.pwned = 1\" x='", "</textarea><b>&amp;", "犬 " * 30]
+HOSTILE = [
+    "<script>window.pwned = 1</script>",
+    '" onmouseover="window.pwned = 1" x=\'',
+    "</textarea><b>&amp;",
+    "犬 " * 30,
+]
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 DESK = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
 
@@ -30,7 +35,12 @@ def chromium(tmp_path_factory):
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     quiet = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
-    for word in ["headless", *quiet.split(), "disable-dev-shm-usage", f"user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+    for word in [
+        "headless",
+        *quiet.split(),
+        "disable-dev-shm-usage",
+        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ]:
         options.add_argument(f"--{word}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
@@ -121,7 +131,9 @@ def test_nothing_is_fetched_nothing_fails_and_no_name_runs(opened, pages, name):
     assert browser.execute_script("return window.pwned") is None
     assert browser.execute_script("return document.scripts.length") == (0 if name == "compare" else 1)
     if name == "many":
-        heads = browser.execute_script("return [...document.querySelectorAll('#per-class tbody th')].map(one => one.textContent)")
+        heads = browser.execute_script(
+            "return [...document.querySelectorAll('#per-class tbody th')].map(one => one.textContent)"
+        )
         assert set(HOSTILE) == set(heads) - {head for head in heads if head.startswith("class ")}
 
 
@@ -183,8 +195,11 @@ def test_every_picture_has_a_text_in_its_place(opened):
 
 def test_the_tab_key_reaches_everything_in_order_and_shows_where_it_is(opened):
     browser = opened("many")
-    reached, seen = [], "return [document.activeElement, getComputedStyle(document.activeElement).outlineStyle, " \
-        "parseFloat(getComputedStyle(document.activeElement).outlineWidth)]"
+    reached, seen = (
+        [],
+        "return [document.activeElement, getComputedStyle(document.activeElement).outlineStyle, "
+        "parseFloat(getComputedStyle(document.activeElement).outlineWidth)]",
+    )
     wanted = browser.execute_script(
         "return [...document.querySelectorAll('a[href], button, input, summary, [tabindex=\"0\"]')].filter(one => one.checkVisibility())"
     )
@@ -238,7 +253,9 @@ def test_a_large_confusion_matrix_tells_each_cell(opened, pages):
     counts, canvas = {(i, j): n for i, j, n in cells}, scrolled_to(browser, "#matrix")
     told = lambda: find(browser, "#matrix-told").text  # noqa: E731
     find(browser, "[data-order=name]").click()
-    order = browser.execute_script("return arguments[0].slice().sort((a, b) => a.localeCompare(b, undefined, {numeric: true}))", names)
+    order = browser.execute_script(
+        "return arguments[0].slice().sort((a, b) => a.localeCompare(b, undefined, {numeric: true}))", names
+    )
     side = canvas.size["width"] / len(names)
     i, j = next((i, j) for i, j in counts if i != j and names[i].startswith("class") and names[j].startswith("class"))
     row, column = order.index(names[i]), order.index(names[j])
@@ -249,11 +266,15 @@ def test_a_large_confusion_matrix_tells_each_cell(opened, pages):
     assert told() == f"{names[i]}, predicted as {names[j]}: {counts[i, j]} of {images}"
     canvas.send_keys(Keys.ARROW_DOWN)
     below = names.index(order[row + 1])
-    assert told().startswith((f"{order[row + 1]}, predicted as {names[j]}: {counts.get((below, j), 0)} of", f"{names[j]}: "))
+    assert told().startswith(
+        (f"{order[row + 1]}, predicted as {names[j]}: {counts.get((below, j), 0)} of", f"{names[j]}: ")
+    )
     for _ in range(4):
         find(browser, "#matrix-tools [data-by='1.6']").click()
     assert canvas.size["width"] == 28 * len(names)
-    assert [one.text for one in browser.find_elements(By.CSS_SELECTOR, "#matrix-sides span")][:2] == [name.strip() for name in order[:2]]
+    assert [one.text for one in browser.find_elements(By.CSS_SELECTOR, "#matrix-sides span")][:2] == [
+        name.strip() for name in order[:2]
+    ]
     find(browser, "[data-order=worst]").click()
     recall = {row["class"]: row["recall"] for row in tables["per_class"] if row["recall"] is not None}
     first = find(browser, "#matrix-sides span").get_attribute("title")
@@ -265,7 +286,9 @@ def test_the_map_tells_its_pictures_to_mouse_and_keys(opened, pages):
     points = read_json(pages["many"].parent / "many" / "map.json")["points"]
     told = lambda: find(browser, "#map-card p").get_attribute("textContent")  # noqa: E731
     chart = scrolled_to(browser, "#map")
-    ActionChains(browser, duration=0).move_to_element(browser.find_elements(By.CSS_SELECTOR, "#map circle")[59]).perform()
+    ActionChains(browser, duration=0).move_to_element(
+        browser.find_elements(By.CSS_SELECTOR, "#map circle")[59]
+    ).perform()
     assert told().startswith(points[59]["id"]) and points[59]["truth"] in told()
     assert len(browser.find_elements(By.CSS_SELECTOR, "#map-card canvas")) == 1 + len(points[59]["like"])
     chart.send_keys(Keys.ARROW_RIGHT)
