@@ -59,7 +59,7 @@ score: $(READY) ## the demo's accuracy and log loss on labels that the pipeline 
 	@.venv/bin/python scripts/score_demo.py results/cache/demo/held_back.csv results/demo/submission.csv
 
 test: lint ## lint, then all tests
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(TOOLS) ## style of Python and Snakemake files, nothing is changed
 	.venv/bin/python -m ruff check
