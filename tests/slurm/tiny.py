@@ -7,7 +7,6 @@ import yaml
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-GPU_RULES = ["activations", "find_lr", "train", "predict"]
 
 
 def write_pictures(root: Path, labelled: int = 40, test: int = 10) -> None:
@@ -21,7 +20,7 @@ def write_pictures(root: Path, labelled: int = 40, test: int = 10) -> None:
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i:03d}.png")
 
 
-def write_config(path: Path, root: Path, epochs: int = 2, **more) -> Path:
+def write_config(path: Path, root: Path, epochs: int = 2, gpus: int = 1, **more) -> Path:
     """A head stage and a stage of all layers, at 32 px on the CPU, with given rates."""
     config = {
         "run": "tiny",
@@ -32,7 +31,7 @@ def write_config(path: Path, root: Path, epochs: int = 2, **more) -> Path:
         "batch_size": 16,
         "recipe": [
             {"name": "head", "size": 32, "train": "head", "augment": False, "lr": 0.01},
-            {"name": "all", "size": 32, "train": "all", "cycles": 1, "cycle_len": epochs, "lr": 0.01},
+            {"name": "all", "size": 32, "train": "all", "cycles": 1, "cycle_len": epochs, "lr": 0.01, "gpus": gpus},
         ],
         "tta": {"views": 1},
         "device": {"kind": "cpu", "precision": "float32"},
