@@ -1,5 +1,6 @@
 """Several processes that train one stage: the network that one process trains, and the same devices for nobody else."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def test_several_processes_train_what_one_does(folder, name, processes):
 def test_every_picture_is_one_process_s_in_order():
     for size in range(12):
         parts = [list(range(size))[Ranks(rank, 5).part(size)] for rank in range(5)]
-        assert sum(parts, []) == list(range(size)) and max(map(len, parts)) - min(map(len, parts)) <= 1
+        assert [*itertools.chain(*parts)] == list(range(size)) and max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 # ---- devices
