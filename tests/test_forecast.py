@@ -22,7 +22,9 @@ def plan() -> Plan:
         {"name": "head", "size": 64, "train": "head", "augment": False},
         {"name": "all", "size": 128, "train": "all", "cycles": 2, "gpus": 2},
     ]
-    return Plan(resolve({"data": {"source": "demo"}, "model": {"arch": "resnet18", "weights": "none"}, "recipe": recipe}))
+    return Plan(
+        resolve({"data": {"source": "demo"}, "model": {"arch": "resnet18", "weights": "none"}, "recipe": recipe})
+    )
 
 
 def benchmark(folder: Path, name: str, rule: str, seconds: float, settings: dict, **wildcards: str) -> None:

@@ -54,7 +54,9 @@ def test_containers_install_the_pinned_list_on_condas_python():
         source, target = re.search(copied, text).groups()
         assert source == "envs/requirements.txt" and (ROOT / source).is_file()
         # Nothing but the list is installed, so its versions are the container's.
-        assert re.findall(r"pip install (.+?)(?: &&|$)", text, re.MULTILINE) == [f"--no-cache-dir --requirement {target}"]
+        assert re.findall(r"pip install (.+?)(?: &&|$)", text, re.MULTILINE) == [
+            f"--no-cache-dir --requirement {target}"
+        ]
 
 
 def test_every_module_that_is_imported_is_pinned():

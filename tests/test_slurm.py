@@ -158,23 +158,30 @@ def config(room) -> Path:
 
 
 @pytest.fixture(scope="module")
-def story(room, made, config):
-    """A run beside the cluster, and one on it that lost its node in training and its controller after."""
-    beside = Run(tiny.workplace(room / "beside"), config, SUBMISSION, "--cores", "1")
-    on_it = Run(tiny.workplace(room / "on_it"), config, SUBMISSION, *ON_IT, env=made.env)
-    told = lose_a_node(made, on_it)
-    on_it.end()
-    beside.end()
-    return {"beside": beside.folder, "on_it": on_it.folder, "jobs": made.jobs(), **told}
+def beside(room, config) -> Path:
+    """A run beside the cluster."""
+    run = Run(tiny.workplace(room / "beside"), config, SUBMISSION, "--cores", "1")
+    run.end()
+    return run.folder
 
 
 @pytest.fixture(scope="module")
-def faults(story, made, config):
-    """Three trainings that fail side by side, each in its way; what became of them."""
-    hanging, large = outlast(made, story["beside"], config), overflow(made, story["beside"], config)
-    cancelled, resumed = cancel(made, story["beside"], config)
-    told = {"time": hanging.end(), "memory": large.end(), "cancelled": cancelled, "resumed": resumed.end()}
-    return {"told": told, "room": story["beside"].parent}
+def story(room, made, config):
+    """A run on the cluster that lost a node in training, and the controller after."""
+    on_it = Run(tiny.workplace(room / "on_it"), config, SUBMISSION, *ON_IT, env=made.env)
+    told = lose_a_node(made, on_it)
+    on_it.end()
+    jobs = [job for job in made.jobs() if job["WorkDir"] == str(on_it.folder)]
+    return {"on_it": on_it.folder, "jobs": jobs, **told}
+
+
+@pytest.fixture(scope="module")
+def faults(beside, made, config):
+    """Three trainings that fail side by side, each in its way; what each told."""
+    hanging, large = outlast(made, beside, config), overflow(made, beside, config)
+    cancelled, resumed = cancel(made, beside, config)
+    resumed.end()
+    return {"time": hanging.end(), "memory": large.end(), "cancelled": cancelled}
 
 
 def same_bytes(one: Path, other: Path, names) -> None:
@@ -191,13 +198,13 @@ def steps_kept(folder: Path) -> int:
 # ---- all is well, but for a node and the controller
 
 
-def test_same_bytes_as_beside_the_cluster(story):
-    same_bytes(story["on_it"], story["beside"], RESULTS)
+def test_same_bytes_as_beside_the_cluster(story, beside):
+    same_bytes(story["on_it"], beside, RESULTS)
 
 
-def test_training_went_on_from_its_last_epoch_on_the_other_node(story):
+def test_training_went_on_from_its_last_epoch_on_the_other_node(story, beside):
     assert {story["moved"], story["killed"]} == {"n1", "n2"}
-    assert steps_kept(story["on_it"]) > 0 and steps_kept(story["beside"]) == 0
+    assert steps_kept(story["on_it"]) > 0 and steps_kept(beside) == 0
 
 
 def test_both_nodes_worked_and_every_job_of_the_device_held_a_gpu(story):
@@ -220,25 +227,25 @@ def test_small_rules_ride_together(story):
 # ---- faults
 
 
-def test_a_job_over_its_time_limit_is_tried_again_and_goes_on_where_it_was(faults, story):
-    told = faults["told"]["time"]
+def test_a_job_over_its_time_limit_is_tried_again_and_goes_on_where_it_was(faults, beside):
+    told = faults["time"]
     assert "TIMEOUT" in told and LOG in told
-    assert steps_kept(faults["room"] / "time") > 0
-    same_bytes(faults["room"] / "time", story["beside"], [CHECKPOINT])
+    assert steps_kept(beside.parent / "time") > 0
+    same_bytes(beside.parent / "time", beside, [CHECKPOINT])
 
 
-def test_a_job_over_its_memory_is_tried_again_with_more(faults, story):
-    told = faults["told"]["memory"]
+def test_a_job_over_its_memory_is_tried_again_with_more(faults, beside):
+    told = faults["memory"]
     assert re.search(r"Error in rule train.*?OUT_OF_ME", told, re.DOTALL) and LOG in told, told[-4000:]
-    same_bytes(faults["room"] / "memory", story["beside"], [CHECKPOINT])
+    same_bytes(beside.parent / "memory", beside, [CHECKPOINT])
 
 
-def test_a_cancelled_job_is_an_error_that_names_the_log_and_goes_on_when_asked_again(faults, story):
-    told = faults["told"]["cancelled"]
+def test_a_cancelled_job_is_an_error_that_names_the_log_and_goes_on_when_asked_again(faults, beside):
+    told = faults["cancelled"]
     error = told[told.index("Error in rule train") :]
     assert "CANCELLED" in error and LOG in error and "results/cache/slurm_logs" in error
-    assert steps_kept(faults["room"] / "cancelled") > 0
-    same_bytes(faults["room"] / "cancelled", story["beside"], [CHECKPOINT])
+    assert steps_kept(beside.parent / "cancelled") > 0
+    same_bytes(beside.parent / "cancelled", beside, [CHECKPOINT])
 
 
 # ---- work that is divided
@@ -270,10 +277,10 @@ def test_eight_shards_on_the_cluster_are_the_bytes_of_one_job(room, made):
     assert {job["NodeList"] for job in made.jobs() if job["WorkDir"] == str(folder)} == {"n1", "n2"}
 
 
-def test_a_stage_of_two_processes_runs_on_two_nodes(story, made, room):
+def test_a_stage_of_two_processes_runs_on_two_nodes(beside, made, room):
     config = tiny.write_config(room / "two.yaml", room / "pictures", gpus=2)
     env = {**made.env, "GLOO_SOCKET_IFNAME": "lo"}
-    here, there = (again(story["beside"], name) for name in ("one_node", "two_nodes"))
+    here, there = (again(beside, name) for name in ("one_node", "two_nodes"))
     local = Run(here, config, CHECKPOINT, "--cores", "2", env=env)
     nodes = claims(gpu="0", mpi="srun", tasks="2", nodes="2", slurm_extra="'--gpus-per-node=1'")
     spread = Run(there, config, CHECKPOINT, *ON_IT, *nodes, env=env)
