@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 SNAKEFILE = """
@@ -51,7 +52,7 @@ def measure(jobs: int) -> dict:
     kinds = ["manifest", "pixels", "activations", "predictions"]
     with tempfile.TemporaryDirectory() as folder:
         text = SNAKEFILE.format(parts=jobs // 3)
-        text += "".join(KIND.format(kind=kind, before=before) for before, kind in zip(kinds, kinds[1:], strict=False))
+        text += "".join(KIND.format(kind=kind, before=before) for before, kind in pairwise(kinds))
         Path(folder, "Snakefile").write_text(text)
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         subprocess.run(

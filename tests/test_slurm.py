@@ -154,7 +154,7 @@ def made(room):
 @pytest.fixture(scope="module")
 def config(room) -> Path:
     tiny.write_pictures(room / "pictures")
-    return tiny.write_config(room / "tiny.yaml", room / "pictures", epochs=30)
+    return tiny.write_config(room / "tiny.yaml", room / "pictures", epochs=20)
 
 
 @pytest.fixture(scope="module")
