@@ -50,6 +50,21 @@ wildcard_constraints:
 gpus = plan.gpus()
 gpus_of_whole = gpus if plan.shards == 1 else 0
 
+# Jobs on this machine hold a GPU each and together no more than there are, unless --resources or a profile says how many.
+# (A cluster, known by its `jobs`, counts its own.)
+if gpus and workflow.nodes is None and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", plan.devices)
+
+
+def device_threads(wildcards):
+    """Cores of a job of the device; a profile's set-threads counts more."""
+    return plan.threads(workflow.cores if workflow.nodes is None else None)
+
+
+def training_threads(wildcards):
+    """The same for training a stage, which may take several GPUs."""
+    return plan.threads(workflow.cores if workflow.nodes is None else None, wildcards.stage)
+
 
 # All rules have the same two params, what they depend on in the config and what their code means (provenance.py).
 def code(script):

@@ -22,7 +22,7 @@ rule predict_new:
         "<new>/predict_new.jsonl"
     conda:
         "../envs/eightfold.yaml"
-    threads: 16
+    threads: device_threads
     resources:
         gpu=gpus,
         mem_mb=memory_mb(6000),
@@ -60,7 +60,7 @@ rule export_model:
         format="pt2|onnx",
     conda:
         "../envs/extra.yaml"
-    threads: 16
+    threads: device_threads
     resources:
         mem_mb=memory_mb(8000),
         runtime=minutes(60),

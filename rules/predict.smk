@@ -25,7 +25,7 @@ rule predict:
         "<run>/benchmarks/fold{fold}/predict_{split}.jsonl"
     conda:
         "../envs/eightfold.yaml"
-    threads: 16
+    threads: device_threads
     resources:
         gpu=gpus_of_whole,
         mem_mb=memory_mb(6000),

@@ -139,7 +139,7 @@ rule insight:
         "<run>/benchmarks/insight.jsonl"
     conda:
         "../envs/eightfold.yaml"
-    threads: 16
+    threads: device_threads
     resources:
         gpu=gpus,
         mem_mb=memory_mb(6000),

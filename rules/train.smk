@@ -47,7 +47,7 @@ rule activations:
         kind="plain|augmented",
     conda:
         "../envs/eightfold.yaml"
-    threads: 16
+    threads: device_threads
     resources:
         gpu=gpus_of_whole,
         mem_mb=memory_mb(6000),
@@ -173,7 +173,7 @@ rule find_lr:
         "<run>/benchmarks/fold{fold}/{stage}.lr_find.jsonl"
     conda:
         "../envs/eightfold.yaml"
-    threads: 16
+    threads: device_threads
     resources:
         gpu=gpus,
         mem_mb=memory_mb(16000),
@@ -221,9 +221,9 @@ rule train:
         "<run>/benchmarks/fold{fold}/{stage}.train.jsonl"
     conda:
         "../envs/eightfold.yaml"
-    threads: 16
+    threads: training_threads
     resources:
-        gpu=gpus,
+        gpu=lambda wildcards: plan.gpus(wildcards.stage),
         mem_mb=memory_mb(16000),
         runtime=minutes(480),
     params:

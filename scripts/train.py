@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from eightfold import lr_finder, metrics, schedules, stages, tensors, training
+from eightfold import distributed, lr_finder, metrics, schedules, stages, tensors, training
 from eightfold.devices import device
 from eightfold.files import file_digest, identity_of, read_json, write_json, write_table
 from eightfold.nets import groups
@@ -15,6 +15,8 @@ from eightfold.runtime import job, log
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
     stage, lr = settings["stage"], settings["lr"]
+    nodes = getattr(snakemake.resources, "nodes", 1)
+    distributed.launch(stage["gpus"], nodes, snakemake.threads, settings["device"]["kind"])
     lr_source = "config" if settings["lr_from"] == stage["name"] else f"stage {settings['lr_from']}"
     if lr is None:
         found = read_json(given.lr_find)
@@ -28,7 +30,10 @@ with job(snakemake.log[0], snakemake.threads):
     # Snakemake deletes declared outputs before a rerun, so what a rerun goes on from lies beside them, undeclared.
     resume = Path(made.told).parents[2] / ".resume" / f"{identity}.safetensors"
 
-    with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
+    with (
+        device(settings["device"]["kind"], settings["device"]["precision"]) as here,
+        distributed.joined(here) as ranks,
+    ):
         setting = stages.setting_of(given, settings, snakemake.wildcards.fold, here)
         lrs = schedules.group_lrs(lr, stage["lr_ratio"], len(groups(setting.net)))
         log.info("%s: learning rates %s, from %s", stage["name"], [f"{rate:.3g}" for rate in lrs], lr_source)
@@ -55,7 +60,10 @@ with job(snakemake.log[0], snakemake.threads):
             resume,
             identity,
             snapshot,
+            ranks,
         )
+        if not ranks.writes:
+            raise SystemExit(0)
         # What is kept is scored, once more: it may be an average of what the last epoch scored.
         held_out, seen = setting.valid_rows, np.empty((0, len(setting.classes)), np.float32)
         if len(held_out):

@@ -1,10 +1,13 @@
-"""The workflow on a real SLURM of two nodes, one of which dies in mid-training: the same bytes as beside it."""
+"""The workflow on a real SLURM of two nodes, and what can go wrong there: the same bytes as beside it, or a clear error."""
 
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,86 +18,193 @@ sys.path.insert(0, str(Path(__file__).parent / "slurm"))
 import cluster as slurm
 import tiny
 
-THREADS = [f"{rule}=1" for rule in ("manifest", "pixels", "activations", "train", "predict")]
+# One thread a job, beside the cluster and on it. Words of the command line replace a profile's whole key: see `claims`.
+FAT = ("manifest", "pixels", "pixels_part", "activations", "activations_part", "train", "predict")
 QUICK = ["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"]
+ON_IT = ["--workflow-profile", "profiles/slurm", *QUICK]
+SUBMISSION = "results/tiny/submission.csv"
+CHECKPOINT = "results/tiny/fold0/all/checkpoint.safetensors"
+RESULTS = (SUBMISSION, "results/tiny/metrics.json", CHECKPOINT)
+LOG = "results/tiny/logs/fold0/all.train.log"
 
 
-def start(folder: Path, config: Path, *words: str, env=None) -> subprocess.Popen:
-    command = [sys.executable, "-m", "snakemake", "--configfile", str(config), "--set-threads", *THREADS, *words]
-    with open(folder.with_suffix(".log"), "w") as out:
-        return subprocess.Popen(
-            [*command, "--", "results/tiny/submission.csv"], cwd=folder, env=env, stdout=out, stderr=out
-        )
+class Run:
+    """Snakemake at work in a folder, for a target."""
+
+    def __init__(self, folder: Path, config: Path, target: str, *words: str, env=None):
+        self.folder, self.output = folder, folder.with_suffix(".log")
+        threads = [f"{rule}=1" for rule in FAT]
+        command = [sys.executable, "-m", "snakemake", "--configfile", str(config), "--set-threads", *threads, *words]
+        with open(self.output, "w") as out:
+            self.process = subprocess.Popen([*command, "--", target], cwd=folder, env=env, stdout=out, stderr=out)
+
+    @property
+    def told(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def until(self, ready, seconds: float = 900):
+        """Wait for something to be true while Snakemake lives; its value."""
+        end = time.monotonic() + seconds
+        while not (found := ready()):
+            assert self.process.poll() is None and time.monotonic() < end, self.told[-4000:]
+            time.sleep(0.2)
+        return found
+
+    def end(self, ok: bool = True, seconds: float = 1200) -> str:
+        assert (self.process.wait(seconds) == 0) == ok, self.told[-4000:]
+        return self.told
+
+    def has_trained_an_epoch(self) -> bool:
+        return bool(list(self.folder.glob("results/tiny/.resume/*.safetensors")))
+
+    def trainer(self) -> int:
+        """The process that trains: its id."""
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (path / "cmdline").read_bytes().split(b"\0")
+                if (path / "cwd").resolve() == self.folder and any(re.fullmatch(rb".*\.train\.py", w) for w in words):
+                    return int(path.name)
+            except OSError:
+                continue
+        raise AssertionError("nothing trains")
 
 
-def until(ready, process: subprocess.Popen, log: Path, seconds: float = 600):
-    """Wait for something to be true while a process lives; its value."""
-    end = time.monotonic() + seconds
-    while not (found := ready()):
-        assert process.poll() is None and time.monotonic() < end, log.read_text()[-4000:]
-        time.sleep(0.2)
-    return found
+def claims(**more: str) -> list[str]:
+    """What a training job asks of the cluster, in words."""
+    return ["--set-resources", *(f"train:{name}={value}" for name, value in {"gpu": "1", **more}.items())]
+
+
+def again(finished: Path, name: str) -> Path:
+    """A copy of a finished workplace that has still to train its last stage, or to do it again."""
+    folder = finished.with_name(name)
+    shutil.copytree(finished, folder, symlinks=True)
+    shutil.rmtree(folder / "results/tiny/fold0/all")
+    return folder
+
+
+def job_of(made: slurm.Cluster, run: Run) -> dict[str, str]:
+    """The latest job of a run's training, as the controller tells it."""
+    return [job for job in made.jobs() if job["WorkDir"] == str(run.folder) and "rule_train" in job["Comment"]][-1]
+
+
+def lose_a_node(made: slurm.Cluster, run: Run) -> dict[str, str]:
+    """A node dies in mid-training, then the controller starts anew. What became of the job."""
+    # The first stage is over, and the second has written an epoch.
+    run.until((run.folder / "results/tiny/fold0/head/stage.json").exists)
+    run.until(run.has_trained_an_epoch)
+    training = next(job for job in made.jobs() if job["JobState"] == "RUNNING")
+    made.kill_node(training["NodeList"])
+
+    def moved():
+        job = next(job for job in made.jobs() if job["JobId"] == training["JobId"])
+        return job if job["JobState"] == "RUNNING" and job["Restarts"] != "0" else None
+
+    found = run.until(moved)
+    made.start_node(training["NodeList"])
+    made.stop_controller()
+    time.sleep(3)
+    made.start_controller()
+    return {"killed": training["NodeList"], "moved": found["NodeList"]}
+
+
+def outlast(made: slurm.Cluster, beside: Path, config: Path) -> Run:
+    """A training that hangs after its first epoch, with a minute allowed."""
+    run = Run(again(beside, "time"), config, CHECKPOINT, *ON_IT, *claims(runtime="attempt"), env=made.env)
+    run.until(run.has_trained_an_epoch)
+    os.kill(run.trainer(), signal.SIGSTOP)
+    return run
+
+
+def overflow(made: slurm.Cluster, beside: Path, config: Path) -> Run:
+    """A training that asks for less memory than torch takes, and for enough when it is tried again."""
+    return Run(again(beside, "memory"), config, CHECKPOINT, *ON_IT, *claims(mem_mb="400 * attempt**3"), env=made.env)
+
+
+def cancel(made: slurm.Cluster, beside: Path, config: Path) -> tuple[str, Run]:
+    """A training that somebody cancels, where nothing is tried twice; the same command again. What the first one told."""
+    folder = again(beside, "cancelled")
+    run = Run(folder, config, CHECKPOINT, *ON_IT, *claims(), "--retries", "0", env=made.env)
+    run.until(run.has_trained_an_epoch)
+    made.call("scancel", job_of(made, run)["JobId"])
+    return run.end(ok=False), Run(folder, config, CHECKPOINT, *ON_IT, *claims(), env=made.env)
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory):
-    """What happened: a run beside the cluster, and one on it that lost its node in training and its controller after."""
+def room(tmp_path_factory):
     if "EIGHTFOLD_SLURM" not in os.environ:
         pytest.skip("minutes long: `make slurm-test` runs it")
     if reason := slurm.why_not():
         pytest.skip(reason)
-    room = tmp_path_factory.mktemp("slurm")
-    tiny.write_pictures(room / "pictures")
-    config = tiny.write_config(room / "tiny.yaml", room / "pictures", epochs=30)
-    beside, on_it = tiny.workplace(room / "beside"), tiny.workplace(room / "on_it")
-    log = on_it.with_suffix(".log")
-    processes = [start(beside, config, "--cores", "1")]
+    return tmp_path_factory.mktemp("slurm")
+
+
+@pytest.fixture(scope="module")
+def made(room):
+    made = slurm.Cluster()
     try:
-        with slurm.cluster() as made:
-            run = start(on_it, config, "--workflow-profile", "profiles/slurm", *QUICK, env=made.env)
-            processes.append(run)
-            # The first stage is over, and the second has written an epoch.
-            until((on_it / "results/tiny/fold0/head/stage.json").exists, run, log)
-            until(lambda: list(on_it.glob("results/tiny/.resume/*.safetensors")), run, log)
-            training = next(job for job in made.jobs() if job["JobState"] == "RUNNING")
-            killed = training["NodeList"]
-            made.kill_node(killed)
-
-            def again():
-                job = next(job for job in made.jobs() if job["JobId"] == training["JobId"])
-                return job if job["JobState"] == "RUNNING" and job["Restarts"] != "0" else None
-
-            moved = until(again, run, log)
-            made.start_node(killed)
-            made.stop_controller()
-            time.sleep(3)
-            made.start_controller()
-            run.wait(600)
-            jobs = made.jobs()
-        assert run.wait() == 0, log.read_text()[-4000:]
-        assert processes[0].wait(300) == 0, beside.with_suffix(".log").read_text()[-4000:]
+        made.start()
+        yield made
     except slurm.Unavailable as reason:
         pytest.skip(str(reason))
     finally:
-        for process in processes:
-            if process.poll() is None:
-                process.terminate()
-                process.wait(60)
-    return {"beside": beside, "on_it": on_it, "jobs": jobs, "killed": killed, "moved": moved}
+        made.stop()
+    assert not made.folder.exists() and all(daemon.poll() is not None for daemon in made.daemons.values())
 
 
-def test_same_bytes_as_beside_the_cluster(story):
-    for name in ("submission.csv", "metrics.json", "fold0/all/checkpoint.safetensors"):
-        assert (story["on_it"] / "results/tiny" / name).read_bytes() == (
-            story["beside"] / "results/tiny" / name
-        ).read_bytes(), name
+@pytest.fixture(scope="module")
+def config(room) -> Path:
+    tiny.write_pictures(room / "pictures")
+    return tiny.write_config(room / "tiny.yaml", room / "pictures", epochs=20)
 
 
-def test_training_went_on_from_its_last_epoch_on_the_other_node(story):
-    assert story["moved"]["NodeList"] != story["killed"]
-    told = (story["on_it"] / "results/tiny/logs/fold0/all.train.log").read_text()
-    assert int(re.search(r"resuming at step (\d+)", told)[1]) > 0
-    assert "resuming" not in (story["beside"] / "results/tiny/logs/fold0/all.train.log").read_text()
+@pytest.fixture(scope="module")
+def beside(room, config) -> Path:
+    """A run beside the cluster."""
+    run = Run(tiny.workplace(room / "beside"), config, SUBMISSION, "--cores", "1")
+    run.end()
+    return run.folder
+
+
+@pytest.fixture(scope="module")
+def story(room, made, config):
+    """A run on the cluster that lost a node in training, and the controller after."""
+    on_it = Run(tiny.workplace(room / "on_it"), config, SUBMISSION, *ON_IT, env=made.env)
+    told = lose_a_node(made, on_it)
+    on_it.end()
+    jobs = [job for job in made.jobs() if job["WorkDir"] == str(on_it.folder)]
+    return {"on_it": on_it.folder, "jobs": jobs, **told}
+
+
+@pytest.fixture(scope="module")
+def faults(beside, made, config):
+    """Three trainings that fail side by side, each in its way; what each told."""
+    hanging, large = outlast(made, beside, config), overflow(made, beside, config)
+    cancelled, resumed = cancel(made, beside, config)
+    resumed.end()
+    return {"time": hanging.end(), "memory": large.end(), "cancelled": cancelled}
+
+
+def same_bytes(one: Path, other: Path, names) -> None:
+    for name in names:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def steps_kept(folder: Path) -> int:
+    """After how many steps the last attempt to train went on; 0 where it began anew."""
+    found = re.search(r"resuming at step (\d+)", (folder / LOG).read_text())
+    return int(found[1]) if found else 0
+
+
+# ---- all is well, but for a node and the controller
+
+
+def test_same_bytes_as_beside_the_cluster(story, beside):
+    same_bytes(story["on_it"], beside, RESULTS)
+
+
+def test_training_went_on_from_its_last_epoch_on_the_other_node(story, beside):
+    assert {story["moved"], story["killed"]} == {"n1", "n2"}
+    assert steps_kept(story["on_it"]) > 0 and steps_kept(beside) == 0
 
 
 def test_both_nodes_worked_and_every_job_of_the_device_held_a_gpu(story):
@@ -104,15 +214,84 @@ def test_both_nodes_worked_and_every_job_of_the_device_held_a_gpu(story):
     assert len(of_device) >= 5
     assert all(re.fullmatch("gres[:/]gpu:1", job["TresPerJob"]) for job in of_device)
     assert not [job for job in jobs if job not in of_device and "TresPerJob" in job]
+    for node in ("n1", "n2"):  # of one GPU each
+        times = sorted((job["StartTime"], job["EndTime"]) for job in of_device if job["NodeList"] == node)
+        assert all(end <= start for (_, end), (start, _) in pairwise(times)), times
 
 
 def test_small_rules_ride_together(story):
-    # look, pixels, activations, 2 stages, 2 predictions, finish: 8 in the queue for 11 rules on nodes; weights are local.
+    # look, pixels, activations, 2 stages, 2 predictions, finish: 8 in the queue for 12 rules on nodes; weights are local.
     assert len(story["jobs"]) == 8
 
 
-def test_no_daemon_and_no_folder_stay(story):
-    assert not list(Path("/tmp").glob("slurm-test-*/slurm.conf"))
+# ---- faults
+
+
+def test_a_job_over_its_time_limit_is_tried_again_and_goes_on_where_it_was(faults, beside):
+    told = faults["time"]
+    assert "TIMEOUT" in told and LOG in told
+    assert steps_kept(beside.parent / "time") > 0
+    same_bytes(beside.parent / "time", beside, [CHECKPOINT])
+
+
+def test_a_job_over_its_memory_is_tried_again_with_more(faults, beside):
+    told = faults["memory"]
+    assert re.search(r"Error in rule train.*?OUT_OF_ME", told, re.DOTALL) and LOG in told, told[-4000:]
+    same_bytes(beside.parent / "memory", beside, [CHECKPOINT])
+
+
+def test_a_cancelled_job_is_an_error_that_names_the_log_and_goes_on_when_asked_again(faults, beside):
+    told = faults["cancelled"]
+    error = told[told.index("Error in rule train") :]
+    assert "CANCELLED" in error and LOG in error and "results/cache/slurm_logs" in error
+    assert steps_kept(beside.parent / "cancelled") > 0
+    same_bytes(beside.parent / "cancelled", beside, [CHECKPOINT])
+
+
+# ---- work that is divided
+
+
+def test_eight_shards_on_the_cluster_are_the_bytes_of_one_job(room, made):
+    tiny.write_pictures(room / "many", labelled=520, test=0)
+    one, eight = (tiny.write_config(room / f"{n}.yaml", room / "many", shards=n, run=f"of{n}") for n in (1, 8))
+    outputs = {}
+    for config in (one, eight):
+        folder = tiny.workplace(room / config.stem)
+        words = ["--cores", "1"]
+        if config is eight:
+            grouped = [
+                "--groups",
+                "pixels_part=some",
+                "activations_part=more",
+                "--group-components",
+                "some=4",
+                "more=4",
+            ]
+            words = [*ON_IT, *grouped]
+        run = Run(folder, config, f"results/of{config.stem}/fold0/head/stage.json", *words, env=made.env)
+        told = run.end()
+        found = [*folder.glob("results/cache/pixels-*/*.u8"), *folder.glob("results/cache/activations-*/*.safetensors")]
+        outputs[config.stem] = {path.relative_to(folder): path.read_bytes() for path in found}
+        assert told.count("Finished jobid") == (6 if config is one else 6 + 16)
+    assert outputs["1"] == outputs["8"] and len(outputs["1"]) == 2
+    assert {job["NodeList"] for job in made.jobs() if job["WorkDir"] == str(folder)} == {"n1", "n2"}
+
+
+def test_a_stage_of_two_processes_runs_on_two_nodes(beside, made, room):
+    config = tiny.write_config(room / "two.yaml", room / "pictures", gpus=2)
+    env = {**made.env, "GLOO_SOCKET_IFNAME": "lo"}
+    here, there = (again(beside, name) for name in ("one_node", "two_nodes"))
+    local = Run(here, config, CHECKPOINT, "--cores", "2", env=env)
+    nodes = claims(gpu="0", mpi="srun", tasks="2", nodes="2", slurm_extra="'--gpus-per-node=1'")
+    spread = Run(there, config, CHECKPOINT, *ON_IT, *nodes, env=env)
+    local.end(), spread.end()
+    job = job_of(made, spread)
+    assert job["NumNodes"] == "2" and job["TresPerNode"] in ("gres:gpu:1", "gres/gpu:1")
+    assert "2 processes on 2 nodes" in (there / LOG).read_text() and "on 1 node:" in (here / LOG).read_text()
+    same_bytes(here, there, [CHECKPOINT])
+
+
+# ---- without a cluster
 
 
 def test_a_machine_of_another_slurm_is_left_alone(monkeypatch):

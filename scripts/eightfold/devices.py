@@ -5,14 +5,14 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import torch
 
 from eightfold.files import UserError
-from eightfold.runtime import log
+from eightfold.runtime import is_rank, log
 
 
 class Device(NamedTuple):
@@ -48,25 +48,74 @@ def _lock_folder() -> Path:
     return folder
 
 
-@contextlib.contextmanager
-def _free_cuda() -> Iterator[torch.device]:
-    """A CUDA device that no other job of ours holds, by a file lock: it holds across Snakemakes and lost profiles."""
+def take(names: Sequence[str], count: int) -> dict[int, IO] | None:
+    """The first ``count`` of some devices that no other job of ours holds, as {place among ``names``: its open lock}.
+
+    All of them or, where fewer are free, none: two jobs of several devices never wait for each other. The locks are
+    files of this machine, so they hold across Snakemakes and lost profiles; a lock ends with the process that holds it.
+    """
+    with contextlib.ExitStack() as giving_back:
+        taken = {}
+        for place, name in enumerate(names):
+            file = giving_back.enter_context(open(_lock_folder() / f"cuda-{name}.lock", "w"))
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                taken[place] = file
+            if len(taken) == count:
+                giving_back.pop_all()
+                return taken
+    return None
+
+
+def _take_cuda(count: int) -> dict[int, IO]:
+    """Hold ``count`` CUDA devices, however long that takes."""
+    names = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
+    if count > len(names):
+        raise UserError(f"gpus: {count} wanted, {len(names)} here; on a cluster, does the profile claim as many?")
     waited = False
-    while True:
-        for index in range(torch.cuda.device_count()):
-            name = str(torch.cuda.get_device_properties(index).uuid)
-            with open(_lock_folder() / f"cuda-{name}.lock", "w") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                torch.cuda.set_device(index)
-                yield torch.device("cuda", index)
-                return
+    while (taken := take(names, count)) is None:
         if not waited:
-            log.info("every GPU is busy with another job; waiting for one")
+            log.info("the GPUs are busy with other jobs; waiting for %d", count)
             waited = True
         time.sleep(1)
+    return taken
+
+
+@contextlib.contextmanager
+def _one_cuda() -> Iterator[torch.device]:
+    """A CUDA device of this job alone; for one of several processes that do a job together, its own of the job's."""
+    taken = {int(os.environ["LOCAL_RANK"]): contextlib.nullcontext()} if is_rank() else _take_cuda(1)
+    with contextlib.ExitStack() as stack:
+        (index,) = taken
+        stack.enter_context(taken[index])
+        torch.cuda.set_device(index)
+        yield torch.device("cuda", index)
+
+
+def devices_for_ranks(kind: str, count: int) -> None:
+    """Take a CUDA device for each of ``count`` processes and show them, through the environment, no other.
+
+    The locks stay with this process even when it becomes another program. Without CUDA the processes share the CPU.
+    """
+    if _kind(kind) != "cuda":
+        return
+    shown = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    taken = _take_cuda(count)
+    for file in taken.values():
+        os.set_inheritable(os.dup(file.fileno()), True)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(shown[index] if shown else str(index) for index in taken)
+
+
+def _kind(kind: str) -> str:
+    """Which kind of device works. Raises UserError when the one asked for is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if kind == "auto":
+        kind = next(name for name, found in there.items() if found)
+    if not there[kind]:
+        raise UserError(
+            f"device.kind: no {kind} device here; there is {', '.join(n for n, found in there.items() if found)}"
+        )
+    return kind
 
 
 @contextlib.contextmanager
@@ -75,17 +124,11 @@ def device(kind: str = "auto", precision: str = "auto") -> Iterator[Device]:
 
     Raises UserError when the kind asked for is not there.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if kind == "auto":
-        kind = next(name for name, found in there.items() if found)
-    if not there[kind]:
-        raise UserError(
-            f"device.kind: no {kind} device here; there is {', '.join(n for n, found in there.items() if found)}"
-        )
+    kind = _kind(kind)
     # Deterministic where torch can be; the rest (some CUDA backward passes) warns in the log instead of failing.
     torch.use_deterministic_algorithms(True, warn_only=kind != "cpu")
     torch.backends.cudnn.benchmark = False
-    holder = _free_cuda() if kind == "cuda" else contextlib.nullcontext(torch.device(kind))
+    holder = _one_cuda() if kind == "cuda" else contextlib.nullcontext(torch.device(kind))
     with holder as found:
         native = _computes_bfloat16(found) if precision == "auto" else precision == "bfloat16"
         yield Device(found, torch.bfloat16 if native else torch.float32)

@@ -16,6 +16,7 @@ from eightfold.shards import names, parts_for
 
 CACHE = "results/cache"
 DEMO_ROOT = f"{CACHE}/demo/data"
+DEV = Path("/dev")
 
 
 def short_side_for(size: int) -> int:
@@ -265,7 +266,7 @@ class Plan:
 
     def lr_find_settings(self, stage: str) -> dict:
         settings = self._training_settings(stage)
-        unread = ["schedule", "mixup", "cutmix", "sampler", "averaging", "ema_decay"]
+        unread = ["schedule", "mixup", "cutmix", "sampler", "averaging", "ema_decay", "gpus"]
         if not settings["stage"]["augment"]:
             # The sweep of an augmented stage goes through its views; a plain one does not know how long the stage is.
             unread += ["cycles", "cycle_len", "cycle_mult", "first_view"]
@@ -400,10 +401,26 @@ class Plan:
         config = {key: value for key, value in self.config.items() if key != "predict"}
         return _sorted({"run": self.config["run"], "config": config, "versions": versions})
 
-    def gpus(self) -> int:
-        """GPUs a job of the device takes: told by the devices' files, since to import torch would cost seconds."""
-        kind = self.config["device"]["kind"]
-        return int(kind == "cuda" or (kind == "auto" and any(Path("/dev").glob("nvidia[0-9]*"))))
+    @cached_property
+    def devices(self) -> int:
+        """GPUs that jobs on this machine share: told by the devices' files, since to import torch would cost seconds."""
+        kind, shown = self.config["device"]["kind"], os.environ.get("CUDA_VISIBLE_DEVICES")
+        found = sum(1 for _ in DEV.glob("nvidia[0-9]*"))
+        if shown is not None:
+            found = min(found, sum(1 for name in shown.split(",") if name.strip()))
+        return {"auto": found, "cuda": max(1, found)}.get(kind, 0)
+
+    def gpus(self, stage: str | None = None) -> int:
+        """GPUs that a job of the device takes, or one that trains a stage; 0 where there is none."""
+        return min(1, self.devices) * (self.stages[stage]["gpus"] if stage else 1)
+
+    def threads(self, cores: int | None, stage: str | None = None) -> int:
+        """Cores for a job of the device, or one that trains a stage; ``cores``: of the machine, None where unknown.
+
+        Where several GPUs work side by side, each GPU's share. A CPU's jobs get all, so that they run one after another
+        and no more threads work than there are cores. A GPU has no use for more than 16.
+        """
+        return max(1, min(16, (cores or 16) // max(1, self.devices))) * max(1, self.gpus(stage))
 
     def check(self) -> None:
         """Raise UserError for a config that contradicts itself in ways only the plan can tell."""

@@ -39,6 +39,16 @@ def _on_sigterm(signum, frame) -> None:
 _can_stop_later = False
 
 
+def is_rank() -> bool:
+    """Whether torch's launcher started this process, as one of several that do a job together."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def rank() -> int:
+    """The number of this process among those that do the job; 0 where it is the only one, and of the one that writes."""
+    return int(os.environ["RANK"]) if is_rank() else 0
+
+
 @contextlib.contextmanager
 def stops_at_a_step() -> Iterator[None]:
     """Within the block SIGTERM only sets ``terminated()``: a loop that looks at it can save its state, then exit.
@@ -103,12 +113,14 @@ def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
     file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(logging.Formatter("%(message)s"))
+    if rank():  # what all processes tell is told by the first
+        file_handler.setFormatter(logging.Formatter(f"%(asctime)s rank {rank()}: %(message)s", "%H:%M:%S"))
     log.handlers = [file_handler, console]
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.WARNING if rank() else logging.INFO)
     log.propagate = False
     started = time.monotonic()
     try:
-        with _alone(Path(log_path)):
+        with contextlib.nullcontext() if rank() else _alone(Path(log_path)):
             yield
     except UserError as error:
         log.error("Error: %s\nLog: %s", error, log_path)
@@ -116,6 +128,8 @@ def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
     except Exception:
         log.error("%s\nLog: %s", traceback.format_exc(), log_path)
         sys.exit(1)
+    if rank():
+        return
     file_handler.emit(
         log.makeRecord(log.name, logging.INFO, "", 0, f"done in {time.monotonic() - started:.1f} s", (), None)
     )

@@ -14,6 +14,7 @@ from torch import nn
 from eightfold import inference, metrics, nets, regularise, schedules, tensors
 from eightfold.averaging import Average, refresh_batchnorm
 from eightfold.devices import Device
+from eightfold.distributed import Ranks, of_whole_batch
 from eightfold.files import UserError
 from eightfold.optimizers import SGD
 from eightfold.randomness import generator, seed_for
@@ -60,9 +61,20 @@ class Stepper:
     """Forward, backward and update on one mini-batch. Out of device memory, it goes on with smaller micro-batches."""
 
     def __init__(
-        self, net: nn.Module, device: Device, bn_freeze: bool, stage: dict | None = None, loss: Callable = loss_of
+        self,
+        net: nn.Module,
+        device: Device,
+        bn_freeze: bool,
+        stage: dict | None = None,
+        loss: Callable = loss_of,
+        ranks: Ranks | None = None,
     ):
-        """stage: its optimizer and weight_decay, the recipe's SGD where absent. loss: of logits and targets, a mean."""
+        """stage: its optimizer and weight_decay, the recipe's SGD where absent. loss: of logits and targets, a mean.
+
+        ranks: the processes that train together; each is called with its part of the mini-batch.
+        """
+        self.ranks = ranks or Ranks()
+        of_whole_batch(net, self.ranks)
         self.net, self.device, self.bn_freeze, self.loss = net, device, bn_freeze, loss
         stage = stage or {}
         parameters = [{"params": [p for p in group.parameters() if p.requires_grad]} for group in nets.groups(net)]
@@ -73,16 +85,28 @@ class Stepper:
             self.optimizer = SGD(parameters, MOMENTUM, decay)
         self.micro_batch: int | None = None  # images; None: the whole batch
 
-    def __call__(self, inputs: torch.Tensor, targets: torch.Tensor, lrs: Sequence[float], seed: int) -> float:
-        """Loss of the batch before the update. ``seed`` fixes the dropout of this step, whatever came before it."""
+    def __call__(
+        self, inputs: torch.Tensor, targets: torch.Tensor, lrs: Sequence[float], seed: int, batch: int | None = None
+    ) -> float:
+        """Loss of the batch before the update. ``seed`` fixes the dropout of this step, whatever came before it.
+
+        batch: pictures in the whole mini-batch, where ``inputs`` are one process's part of it.
+        """
+        batch = batch or len(inputs)
         for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
             group["lr"] = lr
         nets.set_training(self.net, self.bn_freeze)
         while True:
             try:
-                loss = self._gradients(inputs, targets, seed)
+                with self.ranks.step_on(batch):
+                    loss = self._gradients(inputs, targets, seed, batch)
                 break
-            except torch.OutOfMemoryError:
+            except torch.OutOfMemoryError as error:
+                if self.ranks.count > 1:  # the others wait in the middle of the step for what this one cannot send
+                    raise UserError(
+                        f"out of device memory with {len(inputs)} of the batch's {batch} pictures on this device; "
+                        "take a smaller batch_size, or more gpus for this stage"
+                    ) from error
                 size = self.micro_batch or len(inputs)
                 if size < 4:
                     raise
@@ -93,13 +117,14 @@ class Stepper:
                     self.micro_batch,
                     len(inputs),
                 )
+        loss = self.ranks.add_up(loss, _parameters(self))
         if math.isfinite(loss):
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
-    def _gradients(self, inputs: torch.Tensor, targets: torch.Tensor, seed: int) -> float:
-        size, total = self.micro_batch or len(inputs), 0.0
+    def _gradients(self, inputs: torch.Tensor, targets: torch.Tensor, seed: int, batch: int) -> float:
+        size, total = self.micro_batch or max(1, len(inputs)), 0.0
         cuts = list(range(size, len(inputs), size))
         if cuts and len(inputs) - cuts[-1] == 1:
             cuts.pop()
@@ -109,7 +134,8 @@ class Stepper:
             for x, y in zip(inputs.tensor_split(cuts), targets.tensor_split(cuts), strict=True):
                 with self.device.autocast():
                     logits = self.net(x)
-                loss = self.loss(logits.float(), y) * (len(x) / len(inputs))
+                # A process without a picture of this batch has no loss, and works along with the others all the same.
+                loss = self.loss(logits.float(), y) * (len(x) / batch) if len(x) else logits.float().sum()
                 loss.backward()
                 total += loss.item()
         return total
@@ -120,6 +146,8 @@ def _parameters(stepper: Stepper) -> list[nn.Parameter]:
 
 
 def _save(path: Path, net: nn.Module, stepper: Stepper, average: Average, records: Records, step: int, identity: str):
+    if not stepper.ranks.writes:
+        return
     state = {f"net.{name}": value for name, value in net.state_dict().items()}
     state |= {f"average.{name}": value for name, value in average.mean.items()}
     for i, parameter in enumerate(_parameters(stepper)):
@@ -162,13 +190,15 @@ def train(
     resume: Path,
     identity: str,
     snapshot: Callable[[int], None] = lambda cycle: None,
+    ranks: Ranks | None = None,
 ) -> Records:
     """Train ``net`` through a stage, in place (it ends as the stage's average, where there is one), and tell each mini-batch and epoch.
 
     source: rows and a view to the net's inputs. targets: of every row of the manifest. stage: name, augment,
     first_view, cycles, cycle_len, cycle_mult, and its options (regularise, averaging), each off where absent. lrs: the rate of each layer group at the start of a cycle. resume: the
     file that holds an unfinished stage; written each epoch and on SIGTERM, refused unless it carries ``identity``.
-    snapshot: called with the number of each cycle, from 1, when its last epoch has ended.
+    snapshot: called with the number of each cycle, from 1, when its last epoch has ended. ranks: the processes that
+    train this stage together, each of which calls this; the first alone writes.
 
     Raises UserError when the loss is not a number, naming step, rate and rows; SystemExit after SIGTERM.
     """
@@ -178,7 +208,8 @@ def train(
     ends = np.cumsum(lengths)
     per_epoch = len(epoch_batches(train_rows, batch_size, seed, stage["name"], 0))
     net.to(device.device, memory_format=torch.channels_last)
-    stepper = Stepper(net, device, bn_freeze, stage, regularise.loss_for(stage, targets, train_rows))
+    stepper = Stepper(net, device, bn_freeze, stage, regularise.loss_for(stage, targets, train_rows), ranks)
+    ranks = stepper.ranks
     average = Average(stage.get("averaging", "none"), stage.get("ema_decay") or 0.0)
     chances = regularise.sampling_weights(targets[train_rows]) if stage.get("sampler") == "balanced" else None
     start, records = _restore(resume, net, stepper, average, identity)
@@ -194,9 +225,8 @@ def train(
             view = stage["first_view"] + epoch if stage["augment"] else 0
             factor = schedules.factor(stage.get("schedule", "sgdr"), step, per_epoch, lengths)
             rates = [lr * factor for lr in lrs]
-            inputs, wanted = source(batches[i], view), all_targets[torch.from_numpy(batches[i])]
-            inputs, wanted = regularise.mixed(inputs, wanted, stage, regularise.classes_of(targets), seed, step)
-            loss = stepper(inputs, wanted, rates, seed_for(seed, "dropout", stage["name"], step))
+            inputs, wanted = _part_of(batches[i], ranks, view, source, all_targets, stage, seed, step)
+            loss = stepper(inputs, wanted, rates, seed_for(seed, "dropout", stage["name"], step), len(batches[i]))
             if not math.isfinite(loss):
                 raise UserError(
                     f"stage {stage['name']}: the loss is {loss} at step {step} (epoch {epoch + 1}), learning rate {rates[-1]:.3g}, "
@@ -215,13 +245,16 @@ def train(
                 }
             )
             if i == per_epoch - 1:
-                _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, time.monotonic() - began)
+                _end_epoch(
+                    net, source, targets, valid_rows, epoch, cycle, records, device, time.monotonic() - began, ranks
+                )
                 _refuse_divergence(net, records.epochs[-1], stage["name"], lrs[-1])
                 if epoch + 1 == ends[cycle]:
-                    snapshot(cycle + 1)
+                    if ranks.writes:
+                        snapshot(cycle + 1)
                     average.after_cycle(net)
                 _save(resume, net, stepper, average, records, step + 1, identity)
-            if terminated():
+            if ranks.any(terminated(), device):
                 _save(resume, net, stepper, average, records, step + 1, identity)
                 log.info("asked to end: saved %s after step %d; run again to go on from there", resume, step)
                 raise SystemExit(143)
@@ -231,6 +264,19 @@ def train(
             order = epoch_batches(train_rows, batch_size, seed, stage["name"], 0)
             refresh_batchnorm(net, (functools.partial(source, rows, 0) for rows in order), bn_freeze)
     return records
+
+
+def _part_of(rows, ranks, view, source, all_targets, stage, seed, step) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets of this process's part of a mini-batch, mixed as the stage asks for."""
+    part = ranks.part(len(rows))
+    if ranks.count == 1 or stage.get("mixup") or stage.get("cutmix"):  # a picture's partner may be another process's
+        inputs, wanted = source(rows, view), all_targets[torch.from_numpy(rows)]
+        classes = regularise.classes_of(all_targets)
+        inputs, wanted = regularise.mixed(inputs, wanted, stage, classes, seed, step)
+        return inputs[part], wanted[part]
+    own = rows[part]
+    inputs = source(own if len(own) else rows[:1], view)[: len(own)]
+    return inputs, all_targets[torch.from_numpy(own)]
 
 
 def _refuse_divergence(net: nn.Module, told: dict, stage: str, lr: float) -> None:
@@ -249,14 +295,14 @@ def _refuse_divergence(net: nn.Module, told: dict, stage: str, lr: float) -> Non
     )
 
 
-def _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, seconds) -> None:
+def _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, seconds, ranks) -> None:
     of_epoch = [row for row in records.batches if row["epoch"] == epoch + 1]
     # Each batch counts by its images, so that the figure is a mean over images.
     train_loss = sum(row["loss"] * row["images"] for row in of_epoch) / sum(row["images"] for row in of_epoch)
     row = {"epoch": epoch + 1, "cycle": cycle + 1, "train_loss": train_loss, "valid_loss": None, "accuracy": None}
     line = f"epoch {epoch + 1}: train loss {train_loss:.4f}"
     if len(valid_rows):
-        logits = logits_of(net, source, valid_rows, 0, device)
+        logits = ranks.together(lambda rows: logits_of(net, source, rows, 0, device), valid_rows)
         scores = metrics.summary(probabilities_of(logits, targets), targets[valid_rows])
         row.update(valid_loss=scores["log_loss"], accuracy=scores["accuracy"])
         line += f", valid loss {row['valid_loss']:.4f}, accuracy {row['accuracy']:.4f}"

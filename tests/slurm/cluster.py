@@ -48,7 +48,10 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
-JobAcctGatherType=jobacct_gather/none
+# A job above its memory is killed, as on a cluster with control groups.
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
 ReturnToService=2
@@ -93,17 +96,31 @@ def why_not() -> str | None:
 
 
 def install() -> None:
-    """Have the Debian packages. Services that they would start are not those of the tests, and have no configuration."""
-    if not why_not():
+    """Have the Debian packages, without a service of theirs started. Raises Unavailable, with the reason."""
+    if not (reason := why_not()):
         return
+    if not reason.startswith("no "):  # a SLURM of this machine's own
+        raise Unavailable(reason)
     if os.getuid() or not shutil.which("apt-get"):
-        raise Unavailable(f"{why_not()}; needs root and apt-get for {' '.join(PACKAGES)}")
-    quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, "stdout": subprocess.DEVNULL, "check": True}
+        raise Unavailable(f"{reason} (needs apt-get: {' '.join(PACKAGES)})")
+    quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, "capture_output": True, "text": True}
+    forbid = Path("/usr/sbin/policy-rc.d")  # asked by the packages' scripts before they start a service
+    ours = not forbid.exists()
     try:
-        subprocess.run(["apt-get", "update", "-qq"], **quiet)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES], **quiet)
+        if ours:
+            forbid.write_text("#!/bin/sh\nexit 101\n")
+            forbid.chmod(0o755)
+        for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES]):
+            subprocess.run(["apt-get", *words], check=True, timeout=600, **quiet)
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{' '.join(error.cmd)} did not end in {error.timeout:.0f} s") from error
     except subprocess.CalledProcessError as error:
-        raise Unavailable(f"{' '.join(error.cmd)} failed: {why_not()}") from error
+        raise Unavailable(f"{' '.join(error.cmd)} failed: {error.stderr[-1000:]}") from error
+    finally:
+        if ours:
+            forbid.unlink(missing_ok=True)
+    if reason := why_not():
+        raise Unavailable(reason)
 
 
 def _free_ports(count: int) -> list[int]:

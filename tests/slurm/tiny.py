@@ -1,5 +1,6 @@
 """A job of 40 pictures that trains in seconds: what the tests run on the cluster and beside it."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,6 @@ import yaml
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-GPU_RULES = ["activations", "find_lr", "train", "predict"]
 
 
 def write_pictures(root: Path, labelled: int = 40, test: int = 10) -> None:
@@ -21,7 +21,7 @@ def write_pictures(root: Path, labelled: int = 40, test: int = 10) -> None:
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i:03d}.png")
 
 
-def write_config(path: Path, root: Path, epochs: int = 2, **more) -> Path:
+def write_config(path: Path, root: Path, epochs: int = 2, gpus: int = 1, **more) -> Path:
     """A head stage and a stage of all layers, at 32 px on the CPU, with given rates."""
     config = {
         "run": "tiny",
@@ -32,7 +32,7 @@ def write_config(path: Path, root: Path, epochs: int = 2, **more) -> Path:
         "batch_size": 16,
         "recipe": [
             {"name": "head", "size": 32, "train": "head", "augment": False, "lr": 0.01},
-            {"name": "all", "size": 32, "train": "all", "cycles": 1, "cycle_len": epochs, "lr": 0.01},
+            {"name": "all", "size": 32, "train": "all", "cycles": 1, "cycle_len": epochs, "lr": 0.01, "gpus": gpus},
         ],
         "tta": {"views": 1},
         "device": {"kind": "cpu", "precision": "float32"},
@@ -43,8 +43,10 @@ def write_config(path: Path, root: Path, epochs: int = 2, **more) -> Path:
 
 
 def workplace(folder: Path) -> Path:
-    """A copy of the workflow by links, whose results are its own."""
+    """A copy of the workflow, which does not change when somebody edits the original in the minutes of a test."""
     folder.mkdir(parents=True)
-    for name in ("Snakefile", "rules", "scripts", "schemas", "envs", "profiles", "config.yaml"):
-        (folder / name).symlink_to(ROOT / name)
+    for name in ("rules", "scripts", "schemas", "envs", "profiles"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, folder)
     return folder

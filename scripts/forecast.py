@@ -1,0 +1,22 @@
+"""What a run will cost: `snakemake TARGET --summary | python scripts/forecast.py [config.yaml ...]`, as `make plan` does."""
+
+import sys
+from pathlib import Path
+
+from eightfold.config import check_yaml_file, resolve
+from eightfold.files import UserError
+from eightfold.forecast import jobs_of, table
+from eightfold.plan import Plan
+
+if __name__ == "__main__":
+    files = sys.argv[1:] or ["config.yaml"]
+    config: dict = {}
+    try:
+        for file in files:
+            config |= check_yaml_file(file)
+        if jobs := jobs_of(sys.stdin):
+            print(table(Plan(resolve(config, ", ".join(files))), jobs, Path("results")))
+        else:
+            print("nothing to do")
+    except UserError as error:
+        sys.exit(f"Error: {error}")

@@ -1,0 +1,98 @@
+"""A few small trainings, as one process or, by torch's launcher, as one of several: ranks.py FOLDER NAME...
+
+Each leaves FOLDER/<name>-<processes>.safetensors: what the network became; and .json: what it told.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from eightfold import distributed, nets, tensors, training
+from eightfold.devices import device
+
+STAGE = {"name": "all", "augment": True, "first_view": 1, "cycles": 2, "cycle_len": 1, "cycle_mult": 1}
+# 21 pictures in batches of 8: the last has 5, which no number of processes divides evenly.
+CASES = {
+    "plain": {},
+    "mixed": {"mixup": 0.4, "averaging": "swa", "label_smoothing": 0.1},
+    "weighed": {"optimizer": "adamw", "class_weights": "balanced", "averaging": "ema"},
+    "small": {"batch_size": 3, "cycles": 1},  # there is no picture for one of 4 processes
+}
+
+
+class StochasticDepth(nn.Module):
+    """torchvision's, of mode row, on its own: to import torchvision costs a second."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p, self.mode = p, "row"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return x
+        return x * torch.empty(len(x), 1, 1, 1).bernoulli_(1 - self.p).div_(1 - self.p)
+
+
+def network() -> nets.Net:
+    torch.manual_seed(0)
+    early = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), StochasticDepth(0.2))
+    late = nn.Sequential(nn.Conv2d(8, 12, 3, 2, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU())
+    return nets.Net(nets.Trunk(early, late, 12), nets.head(12, 2, 7))
+
+
+def images(rows: np.ndarray, view: int) -> torch.Tensor:
+    """Pictures that are a pure function of row and view: float32 (rows, 3, 16, 16)."""
+    noise = [
+        torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(1000 * view + int(row))) + row % 2
+        for row in rows
+    ]
+    return torch.stack(noise)
+
+
+def main(folder: Path, names: list[str]) -> None:
+    y = np.arange(30) % 2
+    with device("cpu", "float32") as here, distributed.joined(here) as ranks:
+        for name in names:
+            stage = {**STAGE, **CASES[name]}
+            net, end = network(), folder / f"{name}-{ranks.count}"
+            records = training.train(
+                net,
+                images,
+                y,
+                np.arange(
+                    9 if name == "small" else 21
+                ),  # a variance of 3 numbers magnifies what rounding does, step by step
+                np.arange(21, 30),
+                stage,
+                [0.001] * 3 if name in ("weighed", "small") else [0.01, 0.02, 0.05],
+                stage.pop("batch_size", 8),
+                3,
+                here,
+                False,
+                end.with_suffix(".resume"),
+                name,
+                ranks=ranks,
+            )
+            states = [None] * ranks.count
+            mine = {key: value.numpy().tobytes() for key, value in net.state_dict().items()}
+            if ranks.count > 1:
+                torch.distributed.all_gather_object(states, mine)
+                assert all(state == mine for state in states), "the processes ended with different networks"
+            if ranks.writes:
+                tensors.save(end.with_suffix(".safetensors"), net.state_dict(), name)
+                told = [{k: v for k, v in row.items() if k != "seconds"} for row in records.epochs]
+                end.with_suffix(".json").write_text(json.dumps([records.batches, told]))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,105 @@
+"""What a run will cost, from what earlier jobs took."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from eightfold import forecast
+from eightfold.config import resolve
+from eightfold.plan import Plan
+
+HEADER = "output_file\tdate\trule\tlog-file(s)\tstatus\tplan\n"
+
+
+def summary(*rows: tuple[str, str, str]) -> list[str]:
+    return ["not a row\n", HEADER, *(f"{path}\t-\t{rule}\t-\tmissing\t{plan}\n" for path, rule, plan in rows)]
+
+
+def plan() -> Plan:
+    recipe = [
+        {"name": "head", "size": 64, "train": "head", "augment": False},
+        {"name": "all", "size": 128, "train": "all", "cycles": 2, "gpus": 2},
+    ]
+    return Plan(
+        resolve({"data": {"source": "demo"}, "model": {"arch": "resnet18", "weights": "none"}, "recipe": recipe})
+    )
+
+
+def benchmark(folder: Path, name: str, rule: str, seconds: float, settings: dict, **wildcards: str) -> None:
+    data = folder / "cache/data-1/manifest.json"
+    data.parent.mkdir(parents=True, exist_ok=True)
+    data.write_text(json.dumps({"counts": {"train": 80, "valid": 20, "test": 50}}))
+    told = {"rule_name": rule, "s": seconds, "params": {"settings": settings}, "wildcards": wildcards}
+    (folder / name).write_text(json.dumps({**told, "input_size_mb": {str(data): 0.1}}) + "\n")
+
+
+def test_jobs_are_counted_once_and_finished_ones_not_at_all():
+    found = forecast.jobs_of(
+        summary(
+            ("r/x/fold0/head/stage.json", "train", "update pending"),
+            ("r/x/fold0/head/checkpoint.safetensors", "train", "update pending"),
+            ("r/x/fold1/head/stage.json", "train", "update pending"),
+            ("r/x/fold0/predictions/test.parts/2_of_8.json", "predict_part", "update pending"),
+            ("r/x/folds.csv", "folds", "no update"),
+            ("r/x/metrics.json", "score", "update pending"),
+            ("r/x/tuning.json", "score", "update pending"),
+        )
+    )
+    assert [(job.rule, list(job.wildcards.values())) for job in found] == [
+        ("train", ["0", "head"]),
+        ("train", ["1", "head"]),
+        ("predict_part", ["0", "test", "2_of_8"]),
+        ("score", []),
+    ]
+
+
+def test_the_work_of_a_job_is_its_pictures_through_the_network():
+    images = Counter(labelled=100, test=50)
+
+    def amount(rule, settings, **wildcards):
+        return forecast.work_of(rule, settings, wildcards, images).amount
+
+    assert amount("pixels", {}) == 150 and amount("pixels_part", {}, part="1_of_3") == 50
+    assert amount("activations", {"size": 200, "first": 1, "last": 3}) == pytest.approx(100 * 3 * 0.04)
+    assert amount("predict", {"size": 100, "views": 4}, split="test") == pytest.approx(50 * 5 * 0.01)
+    settings = plan().train_settings("all")  # 1 + 2 cycles of one epoch, on two GPUs
+    assert amount("train", settings) == pytest.approx(100 * 2 * 3 * 128**2 / 1e6 / 2)
+    assert amount("train", plan().train_settings("head")) == 100
+    assert amount("score", {}) is None
+
+
+def test_rates_are_those_of_earlier_jobs_and_stated_where_there_were_none(tmp_path):
+    settings = plan().train_settings("all")
+    benchmark(tmp_path, "a.jsonl", "train", 3 + 20, settings, fold="0", stage="all")
+    benchmark(tmp_path, "b.jsonl", "score", 7, {})
+    (tmp_path / "broken.jsonl").write_text("{")
+    rates = forecast.Rates(tmp_path)
+    work = forecast.work_of("train", settings, {"stage": "all"}, Counter(labelled=100))
+    twice = work._replace(amount=2 * work.amount)
+    assert rates.seconds("train", twice, "resnet18", False) == (pytest.approx(3 + 40), "measured")
+    assert rates.seconds("train", work, "resnet50", False)[1] == "stated"  # another network tells nothing
+    assert rates.seconds("score", forecast.Work("score", None), "resnet18", False) == (7, "measured")
+    assert rates.seconds("report", forecast.Work("report", None), "resnet18", False) == (forecast.OTHERS, "stated")
+
+
+def test_the_table_counts_jobs_hours_and_disk(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    jobs = forecast.jobs_of(summary(("r/x/fold0/all/stage.json", "train", "update pending")))
+    text = forecast.table(plan(), jobs, tmp_path)
+    assert "train                        1" in text and "disk when all is there" in text and "0 GPU-hours" in text
+    disk = forecast.disk_mb(plan(), Counter(labelled=1000, test=0), 512, 40)
+    assert disk["activations"] == pytest.approx(1000 * 1024 * 4 / 1e6) and disk["checkpoints"] == 40
+    sides = [forecast.short_side_for(size) for size in (64, 128)]
+    assert disk["pixels"] == pytest.approx(1000 * sum(side**2 * 4 for side in sides) / 1e6)
+
+
+def test_every_rule_of_many_jobs_is_known(finished):
+    lines = finished.run("submission", "--summary", "--quiet", "all").splitlines(keepends=True)
+    pending = [line.rpartition("\t")[0] + "\tupdate pending\n" if line.count("\t") == 5 else line for line in lines]
+    header = next(line for line in lines if line.startswith("output_file"))
+    pending = [header, *(line for line in pending if not line.startswith("output_file"))]
+    found = Counter(job.rule for job in forecast.jobs_of(pending))
+    assert found["train"] == 4 and found["predict"] == 2 and found["activations"] == 2 and found["find_lr"] == 1
+    assert sum(found.values()) == len(list(finished["results"].rglob("*.jsonl")))
