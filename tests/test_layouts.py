@@ -369,7 +369,7 @@ def test_pictures_that_are_files_of_arrays(tmp_path):
 
 def test_a_dicom_file_without_its_library_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(UserError, match="pip install pydicom"):
+    with pytest.raises(UserError, match=r"needs the package pydicom: pip install -r envs/requirements-extra\.txt"):
         images.decode(bytes(128) + b"DICM" + bytes(50))
 
 
@@ -564,7 +564,50 @@ def test_a_7z_archive_is_a_folder_too(zipped, tmp_path):
 def test_a_7z_archive_without_its_library_is_told(zipped, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "py7zr", None)
     (tmp_path / "train.7z").write_bytes(b"7z")
-    refused(zipped | {"train": "train.7z"}, "train.7z", "pip install py7zr")
+    refused(zipped | {"train": "train.7z"}, "train.7z", "needs the package py7zr", "envs/requirements-extra.txt")
+
+
+BSON = {"labels": "train.bson", "id": "_id", "label": "category_id", "train": "train.bson", "test": "test.bson"}
+BSON["sample_submission"] = "sample_submission.csv"
+
+
+def test_pictures_in_bson_documents(tmp_path, monkeypatch):
+    pytest.importorskip("bson", reason="pymongo (envs/requirements-extra.txt) is not installed")
+    monkeypatch.chdir(tmp_path)
+    wanted = miniatures.write("cdiscount", tmp_path / "data")
+    config = TINY | {"run": "cdiscount", "data": {"source": "csv", "root": "data", **BSON}}
+    run_in_this_process(config, "results/cdiscount/submission.csv")
+    assert checker.faults("cdiscount", tmp_path / "results/cdiscount/submission.csv", wanted) == []
+    table, info = manifest.read_manifest(next((tmp_path / "results/cache").glob("data-*")))
+    assert table["path"][1] == "train.bson/10" and info["classes"] == ["1000010653", "1000010660", "1000010667"]
+    shown = images.open_image(Store("data", info["reading"]).read("train.bson/10"))
+    np.testing.assert_array_equal(np.asarray(shown), np.asarray(images.open_image(io.BytesIO(encoded(1, 1, "JPEG")))))
+
+
+def test_broken_bson_files_are_named(tmp_path):
+    bson = pytest.importorskip("bson", reason="pymongo (envs/requirements-extra.txt) is not installed")
+    data = DEFAULTS | BSON | {"root": str(tmp_path)}
+    miniatures.write("cdiscount", tmp_path)
+    whole = (tmp_path / "train.bson").read_bytes()
+    for content, words in [
+        (whole[:-7], "document 24 is cut off"),
+        (whole + b"\0\0\0", "document 25 is cut off"),
+        (whole + b"\x06\0\0\0\0\0", "document 25 is no BSON"),
+        (whole + bson.encode({"category_id": 1}), "document 25 has no '_id' (data.id)"),
+        (whole + bson.encode({"_id": -1}), "document 25 and document 1 differ in 'category_id'"),
+        (whole + bson.encode({"_id": 9, "category_id": 1}), "the id '9' is that of an earlier one"),
+        (whole + bson.encode({"_id": -1, "category_id": 1000010653, "imgs": []}), "no imgs[0].picture"),
+    ]:
+        (tmp_path / "train.bson").write_bytes(content)
+        refused(data, "train.bson", words)
+
+
+def test_a_bson_file_without_its_library_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bson", None)
+    for name in ("train.bson", "test.bson"):
+        (tmp_path / name).write_bytes(b"\x05\0\0\0\0")
+    data = DEFAULTS | BSON | {"root": str(tmp_path), "sample_submission": None}
+    refused(data, ".bson", "needs the package pymongo", "envs/requirements-extra.txt")
 
 
 @pytest.mark.parametrize(("meaning", "expected"), [("MONOCHROME2", [0, 64, 255]), ("MONOCHROME1", [255, 191, 0])])

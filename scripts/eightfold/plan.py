@@ -7,6 +7,7 @@ what runs share lies under `results/cache`, in folders named by a digest of what
 import os
 import re
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from eightfold.config import stage_epochs
@@ -24,6 +25,14 @@ def short_side_for(size: int) -> int:
     An eighth more than ``size``, as in the recipe, so that a zoom of 1.1 still samples at most one pixel per pixel.
     """
     return size * 8 // 7 // 4 * 4
+
+
+def installed(package: str) -> str | None:
+    """The version of an installed package, read without importing it; None where there is none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _sorted(value):
@@ -165,6 +174,8 @@ class Plan:
     def weights_settings(self) -> dict:
         model = self.config["model"]
         settings = {"arch": model["arch"], "weights": model["weights"]}
+        if model["arch"].startswith("timm/"):
+            settings["timm"] = installed("timm")
         if model["weights"] == "none":
             settings["seed"] = self.config["seed"]
         elif os.path.isfile(model["weights"]):
