@@ -211,17 +211,59 @@ def run_in_this_process(config: dict, *targets: str) -> list[str]:
     return [job.script for job in jobs]
 
 
+# What is submitted, tuned and averaged differs from one to the next, so that one run each shows them all. Two folds tune.
+TUNED = {
+    "planet": {
+        "split": {"folds": 2, "use": [0, 1], "submit": "both"},
+        "ensemble": {"snapshots": True, "weights": "greedy", "average": "geometric"},
+        "predict": {"images": "data/test-jpg"},
+    },
+    "aptos2019": {"split": {"folds": 2, "use": [0, 1], "submit": "all"}, "predict": {"images": "data/test_images"}},
+}
+
+
 @pytest.mark.parametrize("name", ["aerial_cactus", "aptos2019", "iceberg", "inaturalist2019", "planet", "ranzcr"])
 def test_the_workflow_takes_an_example_to_an_accepted_submission(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wanted = miniatures.write(name, tmp_path / "data")
-    config = check_yaml_file(ROOT / "examples" / f"{name}.yaml") | TINY
+    config = check_yaml_file(ROOT / "examples" / f"{name}.yaml") | TINY | TUNED.get(name, {})
     config["data"]["root"] = "data"
-    ran = run_in_this_process(config, f"results/{name}/submission.csv", f"results/{name}/explore/sample.svg")
+    config["recipe"] = [TINY["recipe"][0] | {"snapshots": name == "planet"}]
+    targets = [f"results/{name}/submission.csv", f"results/{name}/explore/sample.svg"]
+    if name in TUNED:
+        targets.append(f"results/{name}/predict/{Path(config['predict']['images']).name}/predictions.csv")
+    ran = run_in_this_process(config, *targets)
     assert {"manifest.py", "pixels.py", "train.py", "predict.py", "evaluate.py", "submission.py"} <= set(ran)
     assert checker.faults(name, tmp_path / f"results/{name}/submission.csv", wanted) == []
     figures = json.loads((tmp_path / f"results/{name}/metrics.json").read_text())["final"]
     assert figures["images"] > 0 and np.isfinite(figures["log_loss"])
+    if name in TUNED:
+        check_tuned(name, config)
+
+
+def check_tuned(name: str, config: dict) -> None:
+    """Cut points or thresholds decide the submission, and new pictures (the test pictures again) get its answers."""
+    run = Path("results", name)
+    what = {"planet": "thresholds", "aptos2019": "cut_points"}[name]
+    submit = config["split"]["submit"]
+    assert {path.parent.parent.name for path in run.glob("fold*/predictions/test.json")} == {
+        f"fold{fold}" for fold in ([0, 1, "all"] if submit == "both" else ["all"])
+    }
+    tuned = json.loads((run / "tuning.json").read_text())
+    step = next(step for step in json.loads((run / "metrics.json").read_text())["tuning"] if step["what"] == what)
+    assert step["used"] == (step["after"] > step["before"]) == (tuned[what] is not None)
+    own, new = (
+        pd.read_csv(path, dtype=str, index_col=0)
+        for path in (run / "submission.csv", *run.glob("predict/*/predictions.csv"))
+    )
+    own.index = own.index.astype(str)
+    chances = pd.read_csv(run / "predictions/test.csv", dtype={0: str}).set_index("id")
+    new.index = [Path(path).stem for path in new.index]
+    np.testing.assert_allclose(new.loc[own.index, chances.columns].astype(float), chances.loc[own.index], atol=1e-5)
+    answered = new.loc[own.index, "prediction"].fillna("")
+    assert [cell for cell in answered if cell] and all(
+        said == wanted or not said for said, wanted in zip(answered, own.iloc[:, 0], strict=True)
+    )
 
 
 # ---- containers

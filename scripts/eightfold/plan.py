@@ -330,10 +330,10 @@ class Plan:
         size = self.stages[self.last_stage]["size"]
         what = {"images": images, "listing": listing_digest(images), "shown": 60, "sure": 0.8}
         tta = {key: self.config["tta"][key] for key in ("average", "weights")}
-        settings = {**self.predict_settings(), **tta, **what}
-        return _sorted(
-            {**settings, "short_side": short_side_for(size), "snapshots": self.config["ensemble"]["snapshots"]}
-        )
+        ensemble = self.config["ensemble"]
+        what |= {"ensemble": ensemble["average"], "runs": self.other_runs, "snapshots": ensemble["snapshots"]}
+        what |= {"short_side": short_side_for(size), "suffix": self.config["data"]["suffix"]}
+        return _sorted({**self.predict_settings(), **tta, **what})
 
     def export_settings(self) -> dict:
         """``checked``: pictures whose probabilities must come out within ``tolerance``."""
