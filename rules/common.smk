@@ -14,7 +14,7 @@ from eightfold.closing import summary as closing_summary
 from eightfold.config import check_yaml_file, resolve
 from eightfold.files import UserError, read_json
 from eightfold.listing import finished_runs as runs_below
-from eightfold.plan import CACHE, Plan
+from eightfold.plan import CACHE, Plan, installed
 from eightfold.provenance import code_digest
 
 try:
@@ -292,4 +292,5 @@ def benchmarks():
 def versions():
     """Versions of what computes the results, read without importing it."""
     names = ("snakemake", "torch", "torchvision", "numpy", "pandas", "pillow", "scikit-learn")
-    return {name: version(name) for name in names}
+    extras = {name: installed(name) for name in ("timm",) if plan.config["model"]["arch"].startswith(f"{name}/")}
+    return {name: version(name) for name in names} | extras

@@ -5,6 +5,7 @@ rule predict_new:
     input:
         new_images_needed,
         tuning="<run>/tuning.json",
+        metrics="<run>/metrics.json",
         manifest_identity="<data>/manifest.json",
         weights_identity="<weights>/weights.json",
         trunks=ancient(each_fold(final_trunk(0))),

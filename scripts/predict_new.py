@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eightfold import finished, newcomers, prediction, tuning
+from eightfold import finished, newcomers, prediction, submission, tuning
 from eightfold.devices import device
 from eightfold.files import read_json, write_table
 from eightfold.pixels import Pixels
@@ -18,10 +18,12 @@ with job(snakemake.log[0], snakemake.threads):
     given, settings, made = snakemake.input, snakemake.params.settings, snakemake.output
     info, weights = read_json(given.manifest_identity), read_json(given.weights_identity)
     classes, seed, folder = info["classes"], settings["seed"], settings["images"]
-    names = newcomers.find(folder)
+    tuned, several = read_json(given.tuning), info["task"] == "multi"
+    names = newcomers.find(folder, settings["suffix"])
     found = finished.members(given, settings["train"])
     with tempfile.TemporaryDirectory(dir=Path(made.predictions).parent, prefix=".pixels-") as packed:
-        bad = newcomers.pack(folder, names, packed, settings["short_side"], snakemake.threads, progress)
+        span = info["reading"]["range"]
+        bad = newcomers.pack(folder, names, packed, settings["short_side"], snakemake.threads, progress, span)
         rows = np.flatnonzero(Pixels(packed).index[:, 1] > 0)
         probabilities = np.empty((0, len(classes)))
         log.info("%d pictures, %d networks, %d views each", len(rows), len(found), 1 + settings["views"])
@@ -34,11 +36,16 @@ with job(snakemake.log[0], snakemake.threads):
                 logits = [
                     prediction.logits_of_views(net, source, rows, settings["views"], here).numpy() for net in each
                 ]
-            single = info["task"] == "single"
-            probabilities = finished.average(logits, found, single, settings["average"], settings["weights"])
-            temperature = read_json(given.tuning)["temperature"]
-            probabilities = tuning.with_temperature(probabilities, temperature, not single)
-        answer = newcomers.answers([names[row] for row in rows], probabilities, classes, info["separator"])
+            told, of_fold = read_json(given.metrics)["ensemble"], [member.fold for member in found]
+            tta = {key: settings[key] for key in ("average", "weights")}
+            probabilities = newcomers.combined(logits, of_fold, told, tta, settings["ensemble"], several)
+            probabilities = tuning.with_temperature(probabilities, tuned["temperature"], several)
+            if settings["runs"]:
+                log.warning(
+                    "Warning: the submission averages other runs in (ensemble.runs); these answers are this run's own"
+                )
+        decisions = submission.decide(probabilities, classes, several, tuned)
+        answer = newcomers.answers([names[row] for row in rows], probabilities, classes, info["separator"], decisions)
         shown = rows[: settings["shown"]]
         sheet(
             made.sheet,

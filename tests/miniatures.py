@@ -234,6 +234,26 @@ def iceberg(root: Path) -> list[str]:
     return names
 
 
+def cdiscount(root: Path) -> list[str]:
+    """Pictures in BSON documents, one product each; needs pymongo, so it has no example config of its own."""
+    import bson
+
+    def documents(numbers: range, labelled: bool) -> bytes:
+        made = []
+        for number in numbers:
+            kind = number % 3
+            pictures = [{"picture": encoded(kind, number + 100 * view, "JPEG")} for view in range(1 + number % 2)]
+            label = {"category_id": 1000010653 + 7 * kind} if labelled else {}
+            made.append(bson.encode({"_id": 9 + number * number, **label, "imgs": pictures}))
+        return b"".join(made)
+
+    put(root / "train.bson", documents(range(24), True))
+    put(root / "test.bson", documents(range(30, 30 + TESTS), False))
+    names = [str(9 + number * number) for number in range(30, 30 + TESTS)]
+    table(root / "sample_submission.csv", ["_id", "category_id"], [(name, 1000010653) for name in names])
+    return names
+
+
 def inaturalist2019(root: Path) -> list[str]:
     kinds = [0, 3, 57, 400, 1009, 77]  # ids with gaps
     categories = [{"id": kind, "name": str(999 - kind), "supercategory": "Plants"} for kind in kinds]

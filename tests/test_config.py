@@ -108,7 +108,9 @@ BAD = [
     ({"run": "x", "ensemble": {"runs": ["x"]}}, "ensemble.runs", "this run"),
     ({"split": {"use": "all"}, "ensemble": {"weights": "greedy"}}, "ensemble.weights", "equal"),
     ({"model": {"arch": "ResNet34"}}, "model.arch", "did you mean resnet34?"),
-    ({"model": {"arch": "vit_b_16"}}, "model.arch", "alexnet, convnext_base"),
+    ({"model": {"arch": "vit_b_16"}}, "model.arch", "timm/<name>, or alexnet, convnext_base"),
+    ({"model": {"arch": "timm/"}}, "model.arch", "timm/<name>"),
+    ({"model": {"arch": "timm/../resnet18"}}, "model.arch", "timm/<name>"),
     ({"model": {"weights": "default"}}, "model.weights", "DEFAULT"),
     ({"model": {"weights": None}}, "model.weights", "none"),
     ({"model": {"bn_freeze": 1}}, "model.bn_freeze", "true or false"),
@@ -172,7 +174,7 @@ def test_the_networks_are_torchvision_s_but_for_those_without_a_convolutional_tr
     from torchvision import models
 
     names = [name for name in models.list_models(module=models) if not name.startswith(("vit_", "maxvit_"))]
-    assert load_schema()["properties"]["model"]["properties"]["arch"]["enum"] == names
+    assert load_schema()["properties"]["model"]["properties"]["arch"]["anyOf"][1]["enum"] == names
 
 
 def test_the_whole_config_must_be_a_mapping():

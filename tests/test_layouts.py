@@ -211,17 +211,59 @@ def run_in_this_process(config: dict, *targets: str) -> list[str]:
     return [job.script for job in jobs]
 
 
+# What is submitted, tuned and averaged differs from one to the next, so that one run each shows them all. Two folds tune.
+TUNED = {
+    "planet": {
+        "split": {"folds": 2, "use": [0, 1], "submit": "both"},
+        "ensemble": {"snapshots": True, "weights": "greedy", "average": "geometric"},
+        "predict": {"images": "data/test-jpg"},
+    },
+    "aptos2019": {"split": {"folds": 2, "use": [0, 1], "submit": "all"}, "predict": {"images": "data/test_images"}},
+}
+
+
 @pytest.mark.parametrize("name", ["aerial_cactus", "aptos2019", "iceberg", "inaturalist2019", "planet", "ranzcr"])
 def test_the_workflow_takes_an_example_to_an_accepted_submission(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wanted = miniatures.write(name, tmp_path / "data")
-    config = check_yaml_file(ROOT / "examples" / f"{name}.yaml") | TINY
+    config = check_yaml_file(ROOT / "examples" / f"{name}.yaml") | TINY | TUNED.get(name, {})
     config["data"]["root"] = "data"
-    ran = run_in_this_process(config, f"results/{name}/submission.csv", f"results/{name}/explore/sample.svg")
+    config["recipe"] = [TINY["recipe"][0] | {"snapshots": name == "planet"}]
+    targets = [f"results/{name}/submission.csv", f"results/{name}/explore/sample.svg"]
+    if name in TUNED:
+        targets.append(f"results/{name}/predict/{Path(config['predict']['images']).name}/predictions.csv")
+    ran = run_in_this_process(config, *targets)
     assert {"manifest.py", "pixels.py", "train.py", "predict.py", "evaluate.py", "submission.py"} <= set(ran)
     assert checker.faults(name, tmp_path / f"results/{name}/submission.csv", wanted) == []
     figures = json.loads((tmp_path / f"results/{name}/metrics.json").read_text())["final"]
     assert figures["images"] > 0 and np.isfinite(figures["log_loss"])
+    if name in TUNED:
+        check_tuned(name, config)
+
+
+def check_tuned(name: str, config: dict) -> None:
+    """Cut points or thresholds decide the submission, and new pictures (the test pictures again) get its answers."""
+    run = Path("results", name)
+    what = {"planet": "thresholds", "aptos2019": "cut_points"}[name]
+    submit = config["split"]["submit"]
+    assert {path.parent.parent.name for path in run.glob("fold*/predictions/test.json")} == {
+        f"fold{fold}" for fold in ([0, 1, "all"] if submit == "both" else ["all"])
+    }
+    tuned = json.loads((run / "tuning.json").read_text())
+    step = next(step for step in json.loads((run / "metrics.json").read_text())["tuning"] if step["what"] == what)
+    assert step["used"] == (step["after"] > step["before"]) == (tuned[what] is not None)
+    own, new = (
+        pd.read_csv(path, dtype=str, index_col=0)
+        for path in (run / "submission.csv", *run.glob("predict/*/predictions.csv"))
+    )
+    own.index = own.index.astype(str)
+    chances = pd.read_csv(run / "predictions/test.csv", dtype={0: str}).set_index("id")
+    new.index = [Path(path).stem for path in new.index]
+    np.testing.assert_allclose(new.loc[own.index, chances.columns].astype(float), chances.loc[own.index], atol=1e-5)
+    answered = new.loc[own.index, "prediction"].fillna("")
+    assert [cell for cell in answered if cell] and all(
+        said == wanted or not said for said, wanted in zip(answered, own.iloc[:, 0], strict=True)
+    )
 
 
 # ---- containers
@@ -369,7 +411,7 @@ def test_pictures_that_are_files_of_arrays(tmp_path):
 
 def test_a_dicom_file_without_its_library_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(UserError, match="pip install pydicom"):
+    with pytest.raises(UserError, match=r"needs the package pydicom: pip install -r envs/requirements-extra\.txt"):
         images.decode(bytes(128) + b"DICM" + bytes(50))
 
 
@@ -564,7 +606,50 @@ def test_a_7z_archive_is_a_folder_too(zipped, tmp_path):
 def test_a_7z_archive_without_its_library_is_told(zipped, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "py7zr", None)
     (tmp_path / "train.7z").write_bytes(b"7z")
-    refused(zipped | {"train": "train.7z"}, "train.7z", "pip install py7zr")
+    refused(zipped | {"train": "train.7z"}, "train.7z", "needs the package py7zr", "envs/requirements-extra.txt")
+
+
+BSON = {"labels": "train.bson", "id": "_id", "label": "category_id", "train": "train.bson", "test": "test.bson"}
+BSON["sample_submission"] = "sample_submission.csv"
+
+
+def test_pictures_in_bson_documents(tmp_path, monkeypatch):
+    pytest.importorskip("bson", reason="pymongo (envs/requirements-extra.txt) is not installed")
+    monkeypatch.chdir(tmp_path)
+    wanted = miniatures.write("cdiscount", tmp_path / "data")
+    config = TINY | {"run": "cdiscount", "data": {"source": "csv", "root": "data", **BSON}}
+    run_in_this_process(config, "results/cdiscount/submission.csv")
+    assert checker.faults("cdiscount", tmp_path / "results/cdiscount/submission.csv", wanted) == []
+    table, info = manifest.read_manifest(next((tmp_path / "results/cache").glob("data-*")))
+    assert table["path"][1] == "train.bson/10" and info["classes"] == ["1000010653", "1000010660", "1000010667"]
+    shown = images.open_image(Store("data", info["reading"]).read("train.bson/10"))
+    np.testing.assert_array_equal(np.asarray(shown), np.asarray(images.open_image(io.BytesIO(encoded(1, 1, "JPEG")))))
+
+
+def test_broken_bson_files_are_named(tmp_path):
+    bson = pytest.importorskip("bson", reason="pymongo (envs/requirements-extra.txt) is not installed")
+    data = DEFAULTS | BSON | {"root": str(tmp_path)}
+    miniatures.write("cdiscount", tmp_path)
+    whole = (tmp_path / "train.bson").read_bytes()
+    for content, words in [
+        (whole[:-7], "document 24 is cut off"),
+        (whole + b"\0\0\0", "document 25 is cut off"),
+        (whole + b"\x06\0\0\0\0\0", "document 25 is no BSON"),
+        (whole + bson.encode({"category_id": 1}), "document 25 has no '_id' (data.id)"),
+        (whole + bson.encode({"_id": -1}), "document 25 and document 1 differ in 'category_id'"),
+        (whole + bson.encode({"_id": 9, "category_id": 1}), "the id '9' is that of an earlier one"),
+        (whole + bson.encode({"_id": -1, "category_id": 1000010653, "imgs": []}), "no imgs[0].picture"),
+    ]:
+        (tmp_path / "train.bson").write_bytes(content)
+        refused(data, "train.bson", words)
+
+
+def test_a_bson_file_without_its_library_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bson", None)
+    for name in ("train.bson", "test.bson"):
+        (tmp_path / name).write_bytes(b"\x05\0\0\0\0")
+    data = DEFAULTS | BSON | {"root": str(tmp_path), "sample_submission": None}
+    refused(data, ".bson", "needs the package pymongo", "envs/requirements-extra.txt")
 
 
 @pytest.mark.parametrize(("meaning", "expected"), [("MONOCHROME2", [0, 64, 255]), ("MONOCHROME1", [255, 191, 0])])

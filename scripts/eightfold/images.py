@@ -196,7 +196,7 @@ def _dicom(content: bytes, span: Span) -> tuple[Image.Image, str]:
     try:
         pydicom = importlib.import_module("pydicom")
     except ImportError:
-        raise UserError("a DICOM file needs the package pydicom: pip install pydicom") from None
+        raise UserError("a DICOM file needs the package pydicom: pip install -r envs/requirements-extra.txt") from None
     try:
         file = pydicom.dcmread(io.BytesIO(content))
         _check_size(int(file.Columns), int(file.Rows))

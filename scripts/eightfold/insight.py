@@ -37,7 +37,7 @@ def grad_cam(net: Net, inputs: torch.Tensor, chosen: Sequence[int]) -> np.ndarra
     """
     net = net.eval()
     with torch.no_grad():
-        last = net.trunk.late(net.trunk.early(inputs))  # (n, features, s / 32, s / 32)
+        last = net.trunk.last_map(inputs)  # (n, features, s / 32, s / 32)
     last = last.detach().requires_grad_()
     logits = net.head(torch.cat([last.amax((2, 3)), last.mean((2, 3))], 1))
     (gradient,) = torch.autograd.grad(logits[torch.arange(len(inputs)), torch.as_tensor(chosen)].sum(), last)

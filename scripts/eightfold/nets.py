@@ -1,4 +1,4 @@
-"""The network: a torchvision classifier's trunk, cut in two groups, under the 0.7 head."""
+"""The network: the trunk of a classifier of torchvision (or timm), cut in two groups, under the 0.7 head."""
 
 import os
 from collections import OrderedDict
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from eightfold import tensors
+from eightfold import tensors, timm_nets
 from eightfold.files import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -26,9 +26,42 @@ class Trunk(nn.Module):
         super().__init__()
         self.early, self.late, self.features = early, late, features
 
+    def last_map(self, x: torch.Tensor) -> torch.Tensor:
+        return self.late(self.early(x))  # (n, features, s / 32, s / 32)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.late(self.early(x))  # (n, features, s / 32, s / 32)
+        x = self.last_map(x)
         return torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1)
+
+
+class _Group:
+    """Some of a network's parameters, where no module of its own holds them."""
+
+    def __init__(self, model: nn.Module, names: set[str]):
+        self.model, self.names = model, names
+
+    def parameters(self) -> list[nn.Parameter]:
+        return timm_nets.parameters_of(self.model, self.names)
+
+
+class TimmTrunk(Trunk):
+    """A network of timm as a trunk: run whole, since timm's networks are no chains of their children."""
+
+    def __init__(self, model: nn.Module, features: int):
+        nn.Module.__init__(self)
+        self.model, self.features = model, features
+        self._early = timm_nets.early_names(model)
+
+    @property
+    def early(self) -> _Group:
+        return _Group(self.model, self._early)
+
+    @property
+    def late(self) -> _Group:
+        return _Group(self.model, {name for name, _ in self.model.named_parameters()} - self._early)
+
+    def last_map(self, x: torch.Tensor) -> torch.Tensor:
+        return timm_nets.last_map(self.model, x)
 
 
 def head(features: int, classes: int, seed: int) -> nn.Sequential:
@@ -83,6 +116,10 @@ def set_training(net: nn.Module, bn_freeze: bool = False) -> None:
             for module in net.trunk.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
+
+
+def is_timm(arch: str) -> bool:
+    return arch.startswith(timm_nets.PREFIX)
 
 
 def _models():
@@ -163,10 +200,13 @@ def _cut(arch: str) -> tuple[int, int]:
 
 
 def trunk_of(arch: str, model: nn.Module | None = None) -> Trunk:
-    """The trunk of a torchvision classifier: of ``model`` where given, else of a new one with random weights.
+    """The trunk of a classifier: of ``model`` where given, else of a new one with random weights.
 
-    Raises UserError for an architecture torchvision lacks, and for one without a convolutional trunk (vit).
+    Raises UserError for an architecture that torchvision, or timm, lacks, and for one without a convolutional trunk (vit).
     """
+    if is_timm(arch):
+        features = timm_nets.features(arch)
+        return TimmTrunk(model if model is not None else timm_nets.create(arch), features)
     early, features = _cut(arch)
     children = list(_children(model if model is not None else _classifier(arch)).items())
     return Trunk(nn.Sequential(OrderedDict(children[:early])), nn.Sequential(OrderedDict(children[early:])), features)
@@ -174,6 +214,8 @@ def trunk_of(arch: str, model: nn.Module | None = None) -> Trunk:
 
 def trunk_outline(arch: str) -> Trunk:
     """A trunk whose parameters wait to be loaded: nothing is drawn and thrown away."""
+    if is_timm(arch):
+        return TimmTrunk(timm_nets.outline(arch), timm_nets.features(arch))
     early, features = _cut(arch)
     children = list(_children(_outline(arch)).items())
     return Trunk(nn.Sequential(OrderedDict(children[:early])), nn.Sequential(OrderedDict(children[early:])), features)
@@ -206,9 +248,9 @@ def _load_weights_file(arch: str, path: str) -> nn.Module:
         raise UserError(
             f"model.weights: {path} does not exist (give DEFAULT, IMAGENET1K_V1, none or the path of a file)"
         )
-    model, state = _classifier(arch), _read_state(path)
+    model, state = timm_nets.create(arch) if is_timm(arch) else _classifier(arch), _read_state(path)
     own = model.state_dict()
-    trunk_keys = set(_trunk_keys(model))
+    trunk_keys = set(own if is_timm(arch) else _trunk_keys(model))
     # The classifier on top is thrown away, so a file without it, or for other classes, serves as well.
     missing = sorted(key for key in trunk_keys - set(state) if not key.endswith("num_batches_tracked"))
     wrong = sorted(key for key in trunk_keys & set(state) if own[key].shape != state[key].shape)
@@ -232,9 +274,11 @@ def pretrained(arch: str, weights: str, seed: int) -> tuple[Trunk, tuple[float, 
     """The starting trunk and the mean and standard deviation its images are normalised with.
 
     weights: `none` (random, drawn from ``seed``), a name such as `DEFAULT` or `IMAGENET1K_V1` (downloaded once by
-    torchvision to its own cache), or the path of a file. Raises UserError for weights that do not fit or cannot be had.
+    torchvision, or timm, to its own cache), or the path of a file. Raises UserError for weights that do not fit or cannot be had.
     """
     mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if is_timm(arch):
+        mean, std = timm_nets.expected(timm_nets.outline(arch))
     if arch in ("googlenet", "inception_v3"):
         mean = std = (0.5, 0.5, 0.5)  # their published weights expect images in [-1, 1]
     if weights == "none":
@@ -243,6 +287,12 @@ def pretrained(arch: str, weights: str, seed: int) -> tuple[Trunk, tuple[float, 
             return trunk_of(arch), mean, std
     if os.sep in weights or "." in weights:
         return trunk_of(arch, _load_weights_file(arch, weights)), mean, std
+    if is_timm(arch):
+        if weights != "DEFAULT":
+            raise UserError(
+                f"model.weights: {arch} has no weights {weights!r}; it has DEFAULT, none, or the path of a file"
+            )
+        return trunk_of(arch, timm_nets.create(arch, pretrained=True)), mean, std
     model = _classifier(arch)
     choices = _models().get_model_weights(arch)
     if weights not in choices.__members__:

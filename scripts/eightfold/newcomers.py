@@ -1,4 +1,4 @@
-"""Pictures that no manifest knows: any folder of them, found, decoded, packed; and what was said of them as tables."""
+"""Pictures that no manifest knows: any folder of them, found, decoded, packed, answered as the submission answers, told."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eightfold import images, pixels
+from eightfold import ensembles, images, metrics, pixels, prediction
 from eightfold.files import UserError
 from eightfold.listing import files_below
-from eightfold.review import THRESHOLD
 
 
-def find(folder: str | os.PathLike) -> list[str]:
-    """Paths of the pictures below ``folder`` (told by their suffix), relative to it and sorted.
+def find(folder: str | os.PathLike, suffix: str = "") -> list[str]:
+    """Paths of the pictures below ``folder`` (told by a picture's usual suffixes, or ``suffix``), relative to it and sorted.
 
     Raises UserError when there is none, since an empty answer would look like success.
     """
     found = sorted(name for name, _ in files_below(folder))
-    pictures = [name for name in found if os.path.splitext(name)[1].lower() in images.SUFFIXES]
+    known = images.SUFFIXES | {os.path.splitext("x" + suffix)[1].lower()} - {""}
+    pictures = [name for name in found if os.path.splitext(name)[1].lower() in known]
     if not pictures:
-        suffixes = ", ".join(sorted(images.SUFFIXES))
+        suffixes = ", ".join(sorted(known))
         raise UserError(
             f"{folder}: none of its {len(found)} files is a picture ({suffixes}); give a folder that has some"
         )
@@ -35,8 +35,9 @@ def pack(
     short_side: int,
     threads: int,
     progress: Callable[..., Iterable] = lambda items, *_: items,
+    span: images.Span = None,
 ) -> list[tuple[str, str]]:
-    """Decode and resize the pictures into a packed folder ``target``, in the order of ``names``.
+    """Decode and resize the pictures into a packed folder ``target``, in the order of ``names``; ``span`` as in `images`.
 
     Returns (name, reason) of those that cannot be read: their rows hold no image.
     """
@@ -44,8 +45,8 @@ def pack(
 
     def read(name: str) -> np.ndarray:
         try:
-            return pixels.resized(images.open_image(Path(folder, name)), short_side)
-        except images.BadImage as error:
+            return pixels.resized(images.open_image(Path(folder, name).read_bytes(), span), short_side)
+        except (images.BadImage, OSError) as error:
             bad[name] = str(error)
             return np.empty((0, 0, 3), np.uint8)
 
@@ -53,18 +54,45 @@ def pack(
     return [(name, bad[name]) for name in names if name in bad]
 
 
+def combined(
+    logits: Sequence[np.ndarray], folds: Sequence[int], told: dict, tta: dict, average: str, several: bool
+) -> np.ndarray:
+    """What the networks say together, as `evaluate` has it for the test pictures: probabilities (n, classes).
+
+    logits: (1 + views, n, classes) of each network, a fold's snapshots in order; folds: the fold of each. told: `ensemble`
+    of metrics.json, whose greedy weights count; those of other runs, which are not at hand, are left out. tta: average and
+    weights of the views. average: of networks and folds.
+    """
+    of_folds = []
+    for fold in dict.fromkeys(folds):
+        own = [found for found, of in zip(logits, folds, strict=True) if of == fold]
+        views = len(own[0])
+        stack = np.concatenate([metrics.sigmoid(found) if several else metrics.softmax(found) for found in own])
+        members = ensembles.members_of(len(own), views, [])
+        weights, kinds = ensembles.equal_weights(len(own), views, 0, tta["weights"]), (tta["average"], average)
+        greedy = {row["member"]: row["weight"] for row in told["members"]} if told["weights"] == "greedy" else {}
+        chosen = np.array([greedy.get(member.name, 0.0) for member in members])
+        if chosen.sum() > 0:
+            members = [member._replace(network=member.name) for member in members]
+            weights, kinds = chosen, (average, average)
+        of_folds.append(ensembles.blend(stack, members, weights, *kinds, several))
+    equal = np.full(len(of_folds), 1 / len(of_folds))
+    return prediction.mean_members(np.stack(of_folds), equal, average, not several)
+
+
 def answers(
-    names: Sequence[str], probabilities: np.ndarray, classes: Sequence[str], separator: str | None
+    names: Sequence[str],
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    separator: str | None,
+    decisions: np.ndarray,
 ) -> pd.DataFrame:
-    """path, prediction, probability, then a column per class. ``separator`` None: one label, the likeliest, with its
-    probability; else every label above the threshold, joined, with the least sure decision among all labels."""
+    """path, prediction, probability, then a column per class. decisions: what `submission.decide` says. ``separator``
+    None: one label, with its probability; else labels, joined, with the least sure decision among all."""
     if separator is None:
-        best = probabilities.argmax(1)
-        said, sure = [classes[i] for i in best], probabilities[np.arange(len(best)), best]
+        said, sure = [classes[i] for i in decisions], probabilities[np.arange(len(decisions)), decisions]
     else:
-        said = [
-            separator.join(name for name, p in zip(classes, row, strict=True) if p > THRESHOLD) for row in probabilities
-        ]
+        said = [separator.join(classes[i] for i in np.flatnonzero(row)) for row in decisions]
         sure = np.maximum(probabilities, 1 - probabilities).min(1)
     # By position, not by name: a class may be called "path".
     told = pd.DataFrame({"path": list(names), "prediction": said, "probability": sure})

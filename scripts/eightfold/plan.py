@@ -7,6 +7,7 @@ what runs share lies under `results/cache`, in folders named by a digest of what
 import os
 import re
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from eightfold.config import stage_epochs
@@ -25,6 +26,14 @@ def short_side_for(size: int) -> int:
     An eighth more than ``size``, as in the recipe, so that a zoom of 1.1 still samples at most one pixel per pixel.
     """
     return size * 8 // 7 // 4 * 4
+
+
+def installed(package: str) -> str | None:
+    """The version of an installed package, read without importing it; None where there is none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _sorted(value):
@@ -166,6 +175,8 @@ class Plan:
     def weights_settings(self) -> dict:
         model = self.config["model"]
         settings = {"arch": model["arch"], "weights": model["weights"]}
+        if model["arch"].startswith("timm/"):
+            settings["timm"] = installed("timm")
         if model["weights"] == "none":
             settings["seed"] = self.config["seed"]
         elif os.path.isfile(model["weights"]):
@@ -320,10 +331,10 @@ class Plan:
         size = self.stages[self.last_stage]["size"]
         what = {"images": images, "listing": listing_digest(images), "shown": 60, "sure": 0.8}
         tta = {key: self.config["tta"][key] for key in ("average", "weights")}
-        settings = {**self.predict_settings(), **tta, **what}
-        return _sorted(
-            {**settings, "short_side": short_side_for(size), "snapshots": self.config["ensemble"]["snapshots"]}
-        )
+        ensemble = self.config["ensemble"]
+        what |= {"ensemble": ensemble["average"], "runs": self.other_runs, "snapshots": ensemble["snapshots"]}
+        what |= {"short_side": short_side_for(size), "suffix": self.config["data"]["suffix"]}
+        return _sorted({**self.predict_settings(), **tta, **what})
 
     def export_settings(self) -> dict:
         """``checked``: pictures whose probabilities must come out within ``tolerance``."""

@@ -3,6 +3,7 @@
 `train.zip/a/1.jpg` is a member of an archive, read where it lies and never unpacked to disk (so is `train.7z/a/1.jpg`,
 by py7zr, which has to hold all of an archive in memory); `train.json/4f29` is the
 record whose id is 4f29, `x.npy/7` the eighth array: both come as the bytes of a .npy file, which images.py decodes.
+`train.bson/42` is the picture of the document whose id is 42 (documents.py).
 """
 
 import importlib
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eightfold.documents import Documents
 from eightfold.files import UserError
 from eightfold.images import BadImage
 from eightfold.listing import LITTER, files_below
@@ -36,7 +38,7 @@ class Store:
     def __init__(self, root: str | os.PathLike, reading: dict):
         self.root, self.reading = os.fspath(root), reading
         self._real = os.path.join(os.path.realpath(root), "")
-        self._open: dict[str, _Zip | _SevenZip | _Records | _Stack] = {}
+        self._open: dict[str, _Zip | _SevenZip | _Records | _Stack | Documents] = {}
         self._lock = threading.Lock()
 
     def files(self, folders: Iterable[str] = ()) -> set[str]:
@@ -63,7 +65,7 @@ class Store:
 
     def holds_arrays(self, path: str) -> bool:
         """Whether the path is that of an array, or of a file of them."""
-        return self._split(path)[0].endswith((".json", ".npy"))
+        return self._split(path)[0].endswith((".json", ".npy", ".bson"))
 
     def escapes(self, path: str) -> bool:
         """Whether the file is a link that leads out of the root."""
@@ -84,11 +86,15 @@ class Store:
                 opened = self._open[path] = _Records(os.path.join(self.root, path), self.reading, self.read(path))
         return opened.records
 
-    def _container(self, path: str) -> "_Zip | _SevenZip | _Records | _Stack":
+    def documents(self, path: str) -> Documents:
+        """A BSON file, gone through once. Raises UserError naming the file unless it is one."""
+        return self._container(path)
+
+    def _container(self, path: str) -> "_Zip | _SevenZip | _Records | _Stack | Documents":
         with self._lock:
             if path not in self._open:
-                kind = {".zip": _Zip, ".7z": _SevenZip, ".json": _Records, ".npy": _Stack}[os.path.splitext(path)[1]]
-                self._open[path] = kind(os.path.join(self.root, path), self.reading)
+                kinds = {".zip": _Zip, ".7z": _SevenZip, ".json": _Records, ".npy": _Stack, ".bson": Documents}
+                self._open[path] = kinds[os.path.splitext(path)[1]](os.path.join(self.root, path), self.reading)
             return self._open[path]
 
     def _split(self, path: str) -> tuple[str, str]:
@@ -96,7 +102,7 @@ class Store:
         parts = os.path.normpath(path).split("/")
         for end, part in enumerate(parts, 1):
             suffix = os.path.splitext(part)[1]
-            if suffix in (".zip", ".7z", ".npy") or (suffix == ".json" and self.reading["bands"]):
+            if suffix in (".zip", ".7z", ".npy", ".bson") or (suffix == ".json" and self.reading["bands"]):
                 container = "/".join(parts[:end])
                 if container in self._open or os.path.isfile(os.path.join(self.root, container)):
                     return container, "/".join(parts[end:])
@@ -142,7 +148,9 @@ class _SevenZip:
         try:
             py7zr = importlib.import_module("py7zr")
         except ImportError:
-            raise UserError(f"{path}: needs the package py7zr: pip install py7zr. Or unpack it by hand") from None
+            raise UserError(
+                f"{path}: needs the package py7zr: pip install -r envs/requirements-extra.txt. Or unpack it by hand"
+            ) from None
         self.path, self.contents, self.lock = path, None, threading.Lock()
         try:
             with py7zr.SevenZipFile(path) as archive:

@@ -141,7 +141,7 @@ def columns(store: Store, data: dict, key: str, wanted: dict[str, str | None]) -
     """(place, cells) of the ``wanted`` columns: config key below data -> name (None: the first)."""
     path = data[key]
     table = Path(store.root, path)
-    read: Callable = {".json": _records, ".npy": _numbers}.get(table.suffix, _csv)
+    read: Callable = {".json": _records, ".npy": _numbers, ".bson": _documents}.get(table.suffix, _csv)
     head, found = read(store, path, key)
     if not found:
         raise UserError(f"{table}: a table without rows (data.{key})")
@@ -204,6 +204,15 @@ def _numbers(store: Store, path: str, key: str) -> Table:
     if labels.ndim != 1:
         raise UserError(f"{table}: an array of shape {labels.shape}; a label a picture is wanted (data.{key})")
     return Table(["id", "label"], [(f"row {n}", [str(n), cell_text(label)]) for n, label in enumerate(labels)])
+
+
+def _documents(store: Store, path: str, key: str) -> Table:
+    """The plain fields of a BSON file's documents."""
+    table = Path(store.root, path)
+    if not table.is_file():
+        raise UserError(f"{table}: no such file; data.{key} names it")
+    found = store.documents(path)
+    return Table(found.head, found.rows)
 
 
 # ---- COCO
