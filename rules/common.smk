@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 # Of this file's own checkout, also where another Snakefile uses this workflow as a module.
 sys.path.append(str(Path(workflow.current_basedir.get_path_or_uri(secret_free=False)).parent / "scripts"))
 
+from eightfold.closing import failure as closing_failure
 from eightfold.closing import summary as closing_summary
 from eightfold.config import check_yaml_file, resolve
 from eightfold.files import UserError, read_json
