@@ -53,7 +53,7 @@ slurm-test: $(TOOLS) ## the pipeline on a real SLURM of two nodes, started here 
 	EIGHTFOLD_SLURM=1 .venv/bin/python -m pytest tests/test_slurm.py -rs
 
 plan: $(READY) ## what `make submission` would run, and why
-	@$(call snakemake,submission --dry-run)
+	@$(call snakemake,submission --dry-run --quiet host)
 
 score: $(READY) ## the demo's accuracy and log loss on labels that the pipeline never saw
 	@.venv/bin/python scripts/score_demo.py results/cache/demo/held_back.csv results/demo/submission.csv

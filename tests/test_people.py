@@ -136,7 +136,9 @@ def test_the_run_is_shown_in_other_programs_where_the_config_asks(room):
     assert "train head" not in told and "mlflow ui --backend-store-uri sqlite:///results/mlflow.db" in told
     assert set(json.loads((room / made[0]).read_text())["runs"]) == {"0", "1"}
     assert "track_" not in snakemake(room, "evaluate", "--dry-run", "--config", "tracking=[]")
-    assert "track_" in snakemake(room, "evaluate", "--dry-run", "--config", "tracking=[mlflow]", "--forcerun", "track_mlflow")
+    assert "track_" in snakemake(
+        room, "evaluate", "--dry-run", "--config", "tracking=[mlflow]", "--forcerun", "track_mlflow"
+    )
 
 
 def test_the_model_card_says_what_was_measured(room):
@@ -162,6 +164,23 @@ def test_the_workflow_is_used_from_another(room):
     (other / "c.yaml").write_text(CONFIG.replace("tiny", "mine").replace("root: data", "root: ../data"))
     snakemake(other, "all")
     assert len(cells(other / "results/mine/folds.csv")) == 17
+
+
+def test_a_module_that_is_no_checkout_is_refused_with_what_to_do(tmp_path):
+    """The rules import a library: by git alone, as snakedeploy writes it, they cannot be used."""
+    repository = tmp_path / "origin"
+    for name in ("Snakefile", "rules", "schemas", "config.yaml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        (repository / "flow").mkdir(parents=True, exist_ok=True)
+        copy(ROOT / name, repository / "flow" / name)
+    git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"], ["tag", "v1"]):
+        subprocess.run([*git, *words], check=True)
+    (tmp_path / "Snakefile").write_text(
+        f"module eightfold:\n    snakefile: gitfile({str(repository)!r}, path='flow/Snakefile', tag='v1')\n    config: {{'run': 'x'}}\n\n"
+        "use rule * from eightfold\n"
+    )
+    assert "clone the repository" in snakemake(tmp_path, "--dry-run", fails=True)
 
 
 # ---- comparison

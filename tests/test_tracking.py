@@ -27,7 +27,14 @@ def stages(tmp_path):
 def test_steps_and_seconds_run_on_through_the_stages(stages):
     told = tracking.points(stages)
     losses = [point for point in told if point.name == "batch/loss"]
-    assert [point.step for point in losses] == list(range(1, 13)) and [p.value for p in losses] == [6, 5, 4, 3, 2, 1] * 2
+    assert [point.step for point in losses] == list(range(1, 13)) and [p.value for p in losses] == [
+        6,
+        5,
+        4,
+        3,
+        2,
+        1,
+    ] * 2
     assert [point.seconds for point in losses] == [2, 4, 6, 7, 8, 9, 11, 13, 15, 16, 17, 18]
     valid = [point for point in told if point.name == "epoch/valid_loss"]
     assert [(point.step, point.value) for point in valid] == [(1, 0.5), (2, 0.375)]  # what was not measured is not told
@@ -64,7 +71,9 @@ def test_mlflow_reads_what_was_written_and_a_run_is_there_once(stages, tmp_path,
     experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
     assert {run.info.run_name for run in client.search_runs([experiment])} == {"demo/fold0", "other/fold0"}
     run = client.get_run(ids["0"])
-    assert run.data.metrics["final/accuracy"] == 0.75 and run.data.params["seed"] == "0" and run.info.status == "FINISHED"
+    assert (
+        run.data.metrics["final/accuracy"] == 0.75 and run.data.params["seed"] == "0" and run.info.status == "FINISHED"
+    )
     losses = client.get_metric_history(ids["0"], "batch/loss")
     assert [(m.step, m.timestamp, m.value) for m in losses] == [
         (p.step, 1000 * p.seconds, p.value) for p in told if p.name == "batch/loss"

@@ -236,7 +236,9 @@ def page(runs: Sequence[Mapping]) -> str:
     grouped = ""
     if groups := over_seeds(runs):
         columns, names = list(groups[0]["settings"]), list(dict.fromkeys(n for g in groups for n in g["figures"]))
-        head_cells = "".join(f'<th scope="col"{c}>{esc(t)}</th>' for t, c in [("Runs", ""), *((n, " class=n") for n in names)])
+        head_cells = "".join(
+            f'<th scope="col"{c}>{esc(t)}</th>' for t, c in [("Runs", ""), *((n, " class=n") for n in names)]
+        )
         head_cells += "".join(f'<th scope="col">{esc(key)}</th>' for key in columns)
         rows = []
         for group in groups:

@@ -132,7 +132,9 @@ def _bar_of_its_own() -> Iterator[bool]:
     if not _on_terminal():
         yield False
         return
-    terminal = os.open(os.ttyname(sys.stderr.fileno()), os.O_WRONLY | os.O_NOCTTY)  # anew: an inherited one shares its locks
+    terminal = os.open(
+        os.ttyname(sys.stderr.fileno()), os.O_WRONLY | os.O_NOCTTY
+    )  # anew: an inherited one shares its locks
     try:
         fcntl.flock(terminal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         mine = True

@@ -37,7 +37,9 @@ def points(folders: Sequence[str | os.PathLike]) -> list[Point]:
                 found += [Point(f"batch/{name}", steps, now, batch[name]) for name in ("lr", "loss")]
             seconds, epochs = seconds + epoch["seconds"], epochs + 1
             names = ("train_loss", "valid_loss", "accuracy")
-            found += [Point(f"epoch/{name}", epochs, seconds, epoch[name]) for name in names if epoch[name] == epoch[name]]
+            found += [
+                Point(f"epoch/{name}", epochs, seconds, epoch[name]) for name in names if epoch[name] == epoch[name]
+            ]
     return found
 
 
@@ -74,7 +76,9 @@ def _mlflow(store: str | os.PathLike) -> Iterator:
         yield MlflowClient(tracking_uri=f"sqlite:///{store}")
 
 
-def write_mlflow(store: str | os.PathLike, run: str, folds: Mapping[str, Sequence[Point]], params: Mapping, final: Mapping):
+def write_mlflow(
+    store: str | os.PathLike, run: str, folds: Mapping[str, Sequence[Point]], params: Mapping, final: Mapping
+):
     """Put a run into the local database ``store`` of MLflow, in the place of what it held of that run; ids by fold.
 
     params: texts by name, of the config. final: the figures of the final prediction, told of each fold's MLflow run.
