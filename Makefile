@@ -53,7 +53,7 @@ slurm-test: $(TOOLS) ## the pipeline on a real SLURM of two nodes, started here 
 	EIGHTFOLD_SLURM=1 .venv/bin/python -m pytest tests/test_slurm.py -rs
 
 plan: $(READY) ## what `make submission` would run, why, for how long, and how much disk it takes
-	@$(call snakemake,submission --dry-run)
+	@$(call snakemake,submission --dry-run --quiet host)
 	@$(call snakemake,submission --summary) 2>/dev/null | .venv/bin/python scripts/forecast.py $(CONFIG)
 
 score: $(READY) ## the demo's accuracy and log loss on labels that the pipeline never saw

@@ -36,7 +36,7 @@ onsuccess:
 
 
 onerror:
-    print(f"Stopped by an error, told above. Snakemake's log: {log}")
+    print(closing_failure([log] if isinstance(log, str) else log) or "Stopped by an error, told above.")
     print("What is finished stays finished: mend the cause and run the same command again.")
 
 
@@ -48,6 +48,7 @@ rule submission:
         "<run>/metrics.json",
         "<run>/report.html",
         "<run>/timings.csv",
+        plan.tracked,
     localrule: True
 
 
@@ -56,6 +57,7 @@ rule evaluate:
         "<run>/metrics.json",
         "<run>/report.html",
         "<run>/timings.csv",
+        plan.tracked,
     localrule: True
 
 

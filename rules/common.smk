@@ -8,8 +8,15 @@ from types import SimpleNamespace
 from snakemake.exceptions import WorkflowError
 
 # Of this file's own checkout, also where another Snakefile uses this workflow as a module.
-sys.path.append(str(Path(workflow.current_basedir.get_path_or_uri(secret_free=False)).parent / "scripts"))
+library = Path(workflow.current_basedir.get_path_or_uri(secret_free=False)).parent / "scripts"
+if not library.is_dir():
+    raise WorkflowError(
+        "Eightfold's rules import its library, so they run from a checkout: clone the repository and name the clone's "
+        "Snakefile in `snakefile:` in the place of github(...), gitlab(...) or gitfile(...) (docs/module.md)"
+    )
+sys.path.append(str(library))
 
+from eightfold.closing import failure as closing_failure
 from eightfold.closing import summary as closing_summary
 from eightfold.config import check_yaml_file, resolve
 from eightfold.files import UserError, read_json

@@ -40,6 +40,7 @@ rule predict_new:
 # Other programs' formats; .onnx needs envs/requirements-extra.txt.
 rule export_model:
     input:
+        tuning="<run>/tuning.json",
         manifest=ancient("<data>/manifest.csv"),
         manifest_identity="<data>/manifest.json",
         weights_identity="<weights>/weights.json",
@@ -129,3 +130,53 @@ rule compare:
         "compare: all finished runs"
     script:
         "../scripts/compare.py"
+
+
+# The same history for other programs; each needs envs/requirements-extra.txt and is made where `tracking` names it.
+rule track_tensorboard:
+    input:
+        histories=stage_files("history.csv"),
+        batches=stage_files("batches.csv"),
+    output:
+        events=collect("<run>/tensorboard/fold{fold}/events.out.tfevents.0", fold=plan.folds),
+    log:
+        "<run>/logs/track_tensorboard.log",
+    benchmark:
+        "<run>/benchmarks/track_tensorboard.jsonl"
+    conda:
+        "../envs/extra.yaml"
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=minutes(10),
+    params:
+        settings={},
+        code=code("track_tensorboard.py"),
+    message:
+        "tracking: TensorBoard's event files"
+    script:
+        "../scripts/track_tensorboard.py"
+
+
+rule track_mlflow:
+    input:
+        metrics="<run>/metrics.json",
+        histories=stage_files("history.csv"),
+        batches=stage_files("batches.csv"),
+    output:
+        told="<run>/mlflow.json",
+    log:
+        "<run>/logs/track_mlflow.log",
+    benchmark:
+        "<run>/benchmarks/track_mlflow.jsonl"
+    conda:
+        "../envs/extra.yaml"
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=minutes(10),
+    params:
+        settings=plan.tracking_settings(),
+        code=code("track_mlflow.py"),
+    message:
+        "tracking: the run in MLflow's local database"
+    script:
+        "../scripts/track_mlflow.py"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eightfold import export, finished, manifest
+from eightfold import export, finished, manifest, tuning
 from eightfold.devices import Device
 from eightfold.files import read_json, write_json
 from eightfold.metrics import sigmoid, softmax
@@ -33,6 +33,8 @@ with job(snakemake.log[0], snakemake.threads):
     wanted = np.mean(
         [np.mean([p for p, member in zip(own, found, strict=True) if member.fold == fold], 0) for fold in folds], 0
     )
+    tuned = read_json(given.tuning)
+    wanted = tuning.with_temperature(wanted, tuned["temperature"], not single)
     mean, std = (torch.tensor(weights[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
     pixels = ((inputs * std + mean) * 255).permute(0, 2, 3, 1).contiguous().numpy()
 
@@ -44,8 +46,9 @@ with job(snakemake.log[0], snakemake.threads):
         "size": size,
         "crop": "squish" if settings["augmentation"]["crop"] == "squish" else "center",
         "networks": len(nets),
+        "tuning": tuned,
     }
-    model = export.Classifier(nets, found, weights["mean"], weights["std"], single).eval()
+    model = export.Classifier(nets, found, weights["mean"], weights["std"], single, tuned["temperature"]).eval()
     write, run = {"pt2": (export.write_program, export.run_program), "onnx": (export.write_onnx, export.run_onnx)}[
         Path(made.model).suffix[1:]
     ]

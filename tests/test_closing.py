@@ -1,6 +1,6 @@
 """The last words on the terminal."""
 
-from eightfold.closing import summary
+from eightfold.closing import failure, summary
 from eightfold.files import write_json, write_text
 
 
@@ -16,3 +16,22 @@ def test_a_run_without_figures_is_no_error(tmp_path):
     assert summary(tmp_path) == ""
     write_json(tmp_path / "metrics.json", {"final": {}})
     assert summary(tmp_path) == ""
+
+
+def test_a_failure_ends_with_the_line_that_matters(tmp_path):
+    write_text(
+        tmp_path / "train.log", "12:00:00 epoch 1\n12:00:01 Error: stage head: the loss is nan\nLog: train.log\n"
+    )
+    write_text(tmp_path / "defect.log", "12:00:01 Traceback\n  File x\nValueError: 3\nLog: defect.log\n")
+    named = "".join(
+        f"    log: {tmp_path / name} (check log file(s) for error details)\n"
+        for name in ("train.log", "defect.log", "no.log")
+    )
+    write_text(tmp_path / "snakemake.log", f"Job 3: train\nError in rule train:\n{named}    log: other.log\n")
+    assert failure([tmp_path / "snakemake.log", tmp_path / "gone.log"]).splitlines() == [
+        "Error: stage head: the loss is nan",
+        f"Log: {tmp_path / 'train.log'}",
+        "ValueError: 3",
+        f"Log: {tmp_path / 'defect.log'}",
+    ]
+    assert failure([tmp_path / "gone.log"]) == ""

@@ -1,13 +1,19 @@
 """Kaggle in and out: the official client talks to a stand-in on this machine; archives from strangers stay in their folder."""
 
+import hashlib
 import io
 import json
 import os
+import subprocess
+import sys
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from eightfold import kaggle_client, unpack
 from eightfold.files import UserError
@@ -235,3 +241,79 @@ def test_archives_in_archives_become_folders_once(tmp_path):
     assert unpack.unpack_within(tmp_path / "data") == ["more.7z"]
     found = sorted(path.relative_to(tmp_path / "data").as_posix() for path in (tmp_path / "data").rglob("*.*"))
     assert found == ["labels.csv", "more.7z", "test/3.jpg", "train/1.jpg", "train/2.jpg"]
+
+
+# ---- the whole way, through Snakemake
+
+ROOT = Path(__file__).parents[1]
+CONFIG = """
+run: k
+data: {source: kaggle, competition: digits, layout: folders, test: test}
+split: {folds: 2}
+model: {arch: squeezenet1_1, weights: none}
+recipe: [{name: head, size: 32, train: head, augment: false, lr: 0.01}]
+tta: {views: 0}
+batch_size: 8
+device: {kind: cpu, precision: float32}
+"""
+
+
+def picture(shade: int) -> bytes:
+    made = io.BytesIO()
+    noise = np.random.default_rng(shade).integers(0, 60, (36, 40, 3))
+    Image.fromarray((noise + shade).astype(np.uint8)).save(made, "PNG")
+    return made.getvalue()
+
+
+def test_from_a_competition_to_its_score(kaggle, tmp_path, monkeypatch):
+    """Download, unpack, train, submit by Snakemake itself, which starts its jobs as processes of their own."""
+    from kagglesdk import kaggle_env
+
+    here = kaggle_env.get_endpoint(kaggle_env.KaggleEnv.PROD)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        f"from kagglesdk import kaggle_env as e\ne._env_to_endpoint[e.KaggleEnv.PROD] = {here!r}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    room = tmp_path / "room"
+    room.mkdir()
+    for name in ("Snakefile", "rules", "scripts", "schemas", "profiles", "envs"):
+        (room / name).symlink_to(ROOT / name)
+    (room / "config.yaml").write_text(CONFIG)
+
+    def snakemake(*words, fails=False) -> str:
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *words]
+        done = subprocess.run(command, cwd=room, capture_output=True, text=True)
+        told = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, told
+        assert KEY not in told and "X-Goog" not in told
+        return told
+
+    pictures = {
+        f"train/{kind}/{i}.png": picture(shade + i) for kind, shade in (("dark", 0), ("light", 150)) for i in range(6)
+    }
+    kaggle["archive"] = zipped({**pictures, "test.zip": zipped({f"{i}.png": picture(150 * (i % 2)) for i in range(4)})})
+    kaggle["fail"]["DownloadDataFiles"] = (403, "You must accept this competition's rules")
+    assert "kaggle.com/competitions/digits/rules" in snakemake("submission", fails=True).rpartition("Error: ")[2]
+    assert not (room / "results/k").exists()
+    del kaggle["fail"]["DownloadDataFiles"]
+
+    snakemake("results/k/submission.csv")
+    assert "CreateSubmission" not in kaggle["calls"] and "submit " not in snakemake(
+        "submission", "--dry-run", "--forceall"
+    )
+    rows = (room / "results/k/submission.csv").read_text().splitlines()
+    assert rows[0] == "id,dark,light" and len(rows) == 5
+    told = json.loads(next((room / "results/cache").glob("kaggle-*/kaggle.json")).read_text())
+    assert told["files"] == 16 and told["sha256"] == hashlib.sha256(kaggle["archive"]).hexdigest()
+
+    whole = (room / "results/k/submission.csv").read_bytes()
+    (room / "results/k/submission.csv").write_text("\n".join(rows[:-1]) + "\n")
+    assert "a grader would refuse it" in snakemake("submit", "--rerun-triggers", "params", fails=True)
+    assert "CreateSubmission" not in kaggle["calls"]
+    (room / "results/k/submission.csv").write_bytes(whole)
+    kaggle["patience"] = 0
+    assert "public score 0.98765" in snakemake("submit", "--rerun-triggers", "params")
+    assert kaggle["uploaded"] == whole
+    assert json.loads((room / "results/k/submitted.json").read_text())["public_score"] == "0.98765"

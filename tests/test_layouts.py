@@ -19,7 +19,7 @@ import yaml
 from miniatures import encoded, put, table
 from PIL import Image
 
-from eightfold import folds, images, manifest
+from eightfold import folds, images, layout, manifest
 from eightfold.config import check_yaml_file, resolve
 from eightfold.files import UserError
 from eightfold.listing import listing_digest
@@ -94,6 +94,19 @@ def test_the_manifest_of_an_example_is_whole(example):
     targets = manifest.targets(table, info)
     if example.name == "ranzcr":
         assert targets[5].sum() == 0 and table["id"][0] == "1.2.826.0.1.3680043.8.498.26697628953273228189"
+
+
+def test_make_new_reads_an_example_as_its_own_config_does(example):
+    """But for what only a person knows: what black and white are in a radar picture."""
+    text = layout.config_text("new", layout.infer(example.folder / "data"))
+    (example.folder / "new.yaml").write_text(text)
+    config = resolve(check_yaml_file(example.folder / "new.yaml"), "new.yaml")
+    built, own = manifest.build(config["data"], threads=2), example.built
+    columns, told = ["id", "path", "split", "labels", "group"], ("classes", "task", "ordered")
+    assert built.table[columns].equals(own.table[columns]) and built.rejected.empty
+    assert {key: built.info[key] for key in told} == {key: own.info[key] for key in told}
+    assert config["split"]["method"].endswith("grouped") == (example.name == "ranzcr")
+    assert config["data"]["sample_submission"] == example.config["data"]["sample_submission"]
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
-from eightfold import compare, model_card
+from eightfold import compare, model_card, tuning
+from eightfold.export import Classifier
 from eightfold.files import write_json, write_table
+from eightfold.finished import Member
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """
@@ -87,6 +90,7 @@ def test_the_exported_program_needs_nothing_of_ours_and_agrees(room):
     folder = room / "results" / "tiny" / "export"
     told = json.loads((folder / "model.pt2.json").read_text())
     assert told["classes"] == ["dark", "light"] and told["networks"] == 2 and told["largest_difference"] < 1e-4
+    assert told["tuning"] == json.loads((room / "results" / "tiny" / "tuning.json").read_text())
     program = (
         "import sys, json, torch\n"
         "extra = {'eightfold.json': ''}\n"
@@ -101,6 +105,16 @@ def test_the_exported_program_needs_nothing_of_ours_and_agrees(room):
     assert classes == ["dark", "light"] and np.allclose(np.sum(said, 1), 1) and np.shape(said) == (3, 2)
 
 
+@pytest.mark.parametrize("single", [True, False])
+def test_an_exported_network_is_as_sure_as_the_run_was_tuned_to_be(single):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 4 * 4, 3))
+    pixels = 255 * torch.rand(20, 4, 4, 3)
+    members = [Member(0, "", "", "", "")]
+    made = [Classifier([net], members, [0.5] * 3, [0.01] * 3, single, t)(pixels).detach().numpy() for t in (1.0, 2.5)]
+    assert np.allclose(made[1], tuning.with_temperature(made[0].astype(np.float64), 2.5, not single), atol=1e-5)
+    assert not np.allclose(*made, atol=1e-3)
+
+
 def test_onnx_agrees(room):
     pytest.importorskip("onnxruntime", reason="envs/requirements-extra.txt is not installed")
     pytest.importorskip("onnxscript", reason="envs/requirements-extra.txt is not installed")
@@ -112,6 +126,19 @@ def test_onnx_agrees(room):
     session = onnxruntime.InferenceSession(str(room / "results/tiny/export/model.onnx"))
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == ["dark", "light"]
     assert session.run(None, {"pixels": np.zeros((5, 32, 32, 3), np.float32)})[0].shape == (5, 2)
+
+
+def test_the_run_is_shown_in_other_programs_where_the_config_asks(room):
+    for name in ("tensorboard", "mlflow", "alembic"):
+        pytest.importorskip(name, reason="envs/requirements-extra.txt is not installed")
+    made = ["results/tiny/mlflow.json", "results/tiny/tensorboard/fold1/events.out.tfevents.0"]
+    told = snakemake(room, "--config", "tracking=[tensorboard, mlflow]", "--", *made)
+    assert "train head" not in told and "mlflow ui --backend-store-uri sqlite:///results/mlflow.db" in told
+    assert set(json.loads((room / made[0]).read_text())["runs"]) == {"0", "1"}
+    assert "track_" not in snakemake(room, "evaluate", "--dry-run", "--config", "tracking=[]")
+    assert "track_" in snakemake(
+        room, "evaluate", "--dry-run", "--config", "tracking=[mlflow]", "--forcerun", "track_mlflow"
+    )
 
 
 def test_the_model_card_says_what_was_measured(room):
@@ -137,6 +164,23 @@ def test_the_workflow_is_used_from_another(room):
     (other / "c.yaml").write_text(CONFIG.replace("tiny", "mine").replace("root: data", "root: ../data"))
     snakemake(other, "all")
     assert len(cells(other / "results/mine/folds.csv")) == 17
+
+
+def test_a_module_that_is_no_checkout_is_refused_with_what_to_do(tmp_path):
+    """The rules import a library: by git alone, as snakedeploy writes it, they cannot be used."""
+    repository = tmp_path / "origin"
+    for name in ("Snakefile", "rules", "schemas", "config.yaml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        (repository / "flow").mkdir(parents=True, exist_ok=True)
+        copy(ROOT / name, repository / "flow" / name)
+    git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"], ["tag", "v1"]):
+        subprocess.run([*git, *words], check=True)
+    (tmp_path / "Snakefile").write_text(
+        f"module eightfold:\n    snakefile: gitfile({str(repository)!r}, path='flow/Snakefile', tag='v1')\n    config: {{'run': 'x'}}\n\n"
+        "use rule * from eightfold\n"
+    )
+    assert "clone the repository" in snakemake(tmp_path, "--dry-run", fails=True)
 
 
 # ---- comparison
@@ -168,6 +212,20 @@ def test_a_comparison_shows_what_differs_and_what_it_did(tmp_path):
     assert len(third["settings"]) == 2
     page = compare.page([*runs, {**runs[0], "run": "<script>alert(1)</script>"}])
     assert "<script" not in page and "+6.00" in page and page.count("<polyline") == 4
+
+
+def test_runs_that_differ_in_their_seed_alone_are_taken_together(tmp_path):
+    made = {"a0": (0.80, 0, 4), "a1": (0.86, 1, 4), "b0": (0.9, 0, 0), "b1": (0.94, 1, 0), "c": (0.5, 0, 2)}
+    runs = [made_run(tmp_path / n, value, seed=seed, tta={"views": views}) for n, (value, seed, views) in made.items()]
+    groups = compare.over_seeds(runs)
+    assert [(group["runs"], group["settings"]) for group in groups] == [
+        (["a0", "a1"], {"tta.views": "4"}),
+        (["b0", "b1"], {"tta.views": "0"}),
+    ]
+    mean, error = groups[0]["figures"]["accuracy"]
+    assert np.isclose(mean, 0.83) and np.isclose(error, np.std([0.8, 0.86], ddof=1) / np.sqrt(2))
+    page = compare.page(runs)
+    assert "83.00\u00a0%<small>± 3.00\u00a0%" in page and "Over seeds" not in compare.page(runs[::2])
 
 
 def test_finished_runs_are_compared_without_making_any(room):

@@ -1,9 +1,14 @@
 """A job's life: its log, its errors in one line, its end when asked or when its parent dies."""
 
+import contextlib
+import fcntl
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -121,3 +126,33 @@ def test_it_dies_with_its_parent(tmp_path):
     finally:
         if not gone():
             os.kill(pid, signal.SIGKILL)
+
+
+def test_one_job_draws_a_bar_and_those_beside_it_write_lines(tmp_path):
+    """On a terminal of its own: the first to ask has it; on a CI machine nobody draws."""
+    program = (
+        "import sys, time; from eightfold import runtime\n"
+        "with runtime._bar_of_its_own() as first, runtime._bar_of_its_own() as second: told = first, second\n"
+        "with runtime._bar_of_its_own() as third: print(*told, third)\n"
+        "with runtime.counted(2, 'train head', note=lambda: 'epoch 1, loss 0.5') as done: done(); time.sleep(0.2); done()\n"
+    )
+
+    def told(**environment) -> str:
+        here, there = pty.openpty()
+        fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
+        given = {**{k: v for k, v in os.environ.items() if k != "CI"}, "PYTHONPATH": SCRIPTS, **environment}
+        work = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=there, stderr=there, env=given, start_new_session=True
+        )
+        os.close(there)
+        text = b""
+        with contextlib.suppress(OSError):  # the other end is gone
+            while part := os.read(here, 65536):
+                text += part
+        assert work.wait(60) == 0, text
+        os.close(here)
+        return text.decode()
+
+    shown = told()
+    assert "True False True" in shown and "train head" in shown and "epoch 1, loss 0.5" in shown and "2/2" in shown
+    assert told(CI="true").split() == ["False", "False", "False"]

@@ -14,7 +14,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"torch": "pytorch"}
-IMPORT_NAMES = {"yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn", "bson": "pymongo"}
+IMPORT_NAMES = {"yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn"}
+IMPORT_NAMES |= {"bson": "pymongo", "mlflow": "mlflow-skinny"}
 make = pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 
 

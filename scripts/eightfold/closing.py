@@ -1,7 +1,10 @@
-"""The last words on the terminal: the score and where to look. Light: the Snakefile imports it."""
+"""The last words on the terminal: the score and where to look, or what went wrong. Light: the Snakefile imports it."""
 
+import contextlib
 import math
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from eightfold.files import UserError, read_json
@@ -21,4 +24,23 @@ def summary(run: str | os.PathLike) -> str:
         lines.append(f"{told}, on {images} pictures that had no part in training")
     there = {"report.html": "look at", "submission.csv": "submit", "submitted.json": "submitted"}
     lines += [f"{word + ':':<10} {run / name}" for name, word in there.items() if (run / name).is_file()]
+    return "\n".join(lines)
+
+
+def failure(snakemake_logs: Sequence[str | os.PathLike]) -> str:
+    """What the jobs that failed said last, and where: from the logs that Snakemake's own log names as those of errors."""
+    told = ""
+    for path in snakemake_logs:
+        with contextlib.suppress(OSError):
+            told += Path(path).read_text(encoding="utf-8", errors="replace")
+    named = re.findall(r"^ +log: (.+?) \(check log file", told, flags=re.MULTILINE)
+    lines = []
+    for path in dict.fromkeys(path for one in named for path in one.split(", ")):
+        try:
+            said = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        said = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in said if line.strip() and not line.startswith("Log: ")]
+        errors = [line for line in said if line.startswith("Error: ")]
+        lines += [*(errors or said)[-1:], f"Log: {path}"]
     return "\n".join(lines)

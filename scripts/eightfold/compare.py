@@ -7,6 +7,7 @@ that file) still has its figures; its settings are unknown.
 import html
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from eightfold.sheets import FONT, xml_text
 
 FILES = ("metrics.json", "config.json", "timings.csv", "review/tables.json")  # what a comparison reads of a run
 COLOURS = ("#3b6fd4", "#d9822b", "#2f9e64", "#dc4c4c", "#8a63d2", "#0f9aa8", "#b3589a", "#7a7f87")
-NOT_SETTINGS = frozenset({"run", "predict"})
+NOT_SETTINGS = frozenset({"run", "predict", "tracking"})
 WIDTH, HEIGHT, LEFT, BOTTOM = 720, 260, 52, 34
 
 
@@ -128,6 +129,30 @@ def changes(runs: Sequence[Mapping], most: int = 3) -> list[dict]:
     return sorted(found, key=lambda pair: (len(pair["settings"]), pair["from"], pair["to"]))
 
 
+def over_seeds(runs: Sequence[Mapping]) -> list[dict]:
+    """Runs that differ in nothing but their seed, taken together: mean and standard error over the seeds, by figure.
+
+    [{"runs": names, "settings": {key: text} of what differs between the groups, "figures": {name: (mean, error)}}]; two
+    seeds at least. This error holds what a run's own cannot: another split, another start, another order.
+    """
+    groups: dict[tuple, list[Mapping]] = {}
+    for run in runs:
+        if run["known"]:
+            groups.setdefault(tuple(sorted((k, v) for k, v in run["config"].items() if k != "seed")), []).append(run)
+    keys, found = [key for key in differing(runs) if key != "seed"], []
+    for group in groups.values():
+        if len({run["config"].get("seed") for run in group}) < 2:
+            continue
+        figures = {}
+        for name in group[0]["figures"]:
+            values = [run["figures"][name] for run in group if name in run["figures"]]
+            if len(values) == len(group):
+                figures[name] = (statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values)))
+        told = {key: group[0]["config"].get(key, "–") for key in keys}
+        found.append({"runs": [run["run"] for run in group], "settings": told, "figures": figures})
+    return found
+
+
 def curves_svg(runs: Sequence[Mapping]) -> str:
     """Validation loss by epoch, a line a run, as SVG text; losses on a logarithmic scale."""
     drawn = [run for run in runs if run["curve"]]
@@ -208,6 +233,28 @@ def page(runs: Sequence[Mapping]) -> str:
             for e in pair["effects"]
         )
         pairs.append(f"<tr><td>{esc(pair['from'])} → {esc(pair['to'])}</td><td>{what}</td><td>{did}</td></tr>")
+    grouped = ""
+    if groups := over_seeds(runs):
+        columns, names = list(groups[0]["settings"]), list(dict.fromkeys(n for g in groups for n in g["figures"]))
+        head_cells = "".join(
+            f'<th scope="col"{c}>{esc(t)}</th>' for t, c in [("Runs", ""), *((n, " class=n") for n in names)]
+        )
+        head_cells += "".join(f'<th scope="col">{esc(key)}</th>' for key in columns)
+        rows = []
+        for group in groups:
+            cells = "".join(
+                f'<td class="n">{_figure(n, group["figures"][n][0])}<small>± {_figure(n, group["figures"][n][1])}</small></td>'
+                if n in group["figures"]
+                else '<td class="n">–</td>'
+                for n in names
+            )
+            cells += "".join(f"<td>{esc(group['settings'][key])}</td>" for key in columns)
+            rows.append(f'<tr><th scope="row">{esc(", ".join(group["runs"]))}</th>{cells}</tr>')
+        grouped = (
+            "<h2>Over seeds</h2><p>Runs that differ in their seed alone, taken together: the mean, and its standard error as the seeds show it.</p>"
+            f'<div class="scroll" tabindex="0" role="region" aria-label="Over seeds"><table><thead><tr>{head_cells}</tr></thead>'
+            f"<tbody>{''.join(rows)}</tbody></table></div>"
+        )
     unknown = [run["run"] for run in runs if not run["known"]]
     note = (
         f"<p class=soft>The settings of {esc(', '.join(unknown))} are unknown (no config.json).</p>" if unknown else ""
@@ -230,6 +277,7 @@ svg text{{fill:currentColor}}.grid{{stroke:#8884}}td{{overflow-wrap:anywhere}}a{
 </style></head><body><h1>Runs compared</h1>
 <p>{len(runs)} finished runs. ± is one standard error; of the settings, those that differ.</p>{note}
 <div class="scroll" tabindex="0" role="region" aria-label="Runs"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>
+{grouped}
 <h2>Which change made which difference</h2>{told}
 <h2>Validation loss</h2>{curves_svg(runs) or "<p>No run kept a validation loss.</p>"}
 </body></html>

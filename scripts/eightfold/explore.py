@@ -110,4 +110,4 @@ def write_sample(path: str | os.PathLike, table: pd.DataFrame, info: dict, seed:
         size = f"{table['width'][row]} × {table['height'][row]} px"
         captions.append(f"{name}\n{table['id'][row]}\n{size}")
     title = f"random images of {len({name for name, _ in sample})} of {len(info['classes'])} classes"
-    sheet(path, pictures, captions, columns=EACH, title=title)
+    sheet(path, pictures, captions, columns=2 * EACH, title=title)

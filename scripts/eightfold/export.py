@@ -1,7 +1,7 @@
 """A run's networks as one function that needs nothing of this project: pixels in, probabilities out.
 
-Normalisation, every member of the ensemble and the mean over them are inside; resizing is outside, since neither
-format has a resize that equals ours to the bit.
+Normalisation, every member of the ensemble, the mean over them and the run's temperature are inside; resizing is outside,
+since neither format has a resize that equals ours to the bit.
 """
 
 import json
@@ -30,8 +30,10 @@ class Classifier(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         single_label: bool,
+        temperature: float = 1.0,
     ):
         super().__init__()
+        self.temperature = temperature
         self.nets, self.single_label = nn.ModuleList(nets), single_label
         folds = [member.fold for member in members]
         weights = [1 / len(set(folds)) / folds.count(fold) for fold in folds]  # snapshots share their fold's part
@@ -45,7 +47,12 @@ class Classifier(nn.Module):
         for number, net in enumerate(self.nets):
             logits = net(x)
             answer = answer + self.weights[number] * (logits.softmax(1) if self.single_label else logits.sigmoid())
-        return answer
+        if self.temperature == 1:
+            return answer
+        answer = answer.clamp(min=1e-30)  # as tuning.with_temperature, in the digits of float32
+        if self.single_label:
+            return (answer.log() / self.temperature).softmax(1)
+        return ((answer.log() - (1 - answer).clamp(min=1e-12).log()) / self.temperature).sigmoid()
 
 
 def write_program(path: str | os.PathLike, model: nn.Module, size: int, notes: dict) -> None:

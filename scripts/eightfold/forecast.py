@@ -16,7 +16,7 @@ from typing import NamedTuple
 from eightfold.config import stage_epochs
 from eightfold.files import UserError, read_json
 from eightfold.listing import files_below
-from eightfold.plan import Plan, short_side_for
+from eightfold.plan import Plan
 
 START = 3.0  # seconds until Python, torch and the script are there
 BACKWARD = 3  # a training step computes three times what a forward pass does

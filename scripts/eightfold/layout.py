@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from eightfold import layout_kinds
 from eightfold.files import UserError
 from eightfold.listing import files_below
 
@@ -19,6 +20,7 @@ TRAIN, VALID, TEST = ("train", "training"), ("valid", "val", "validation"), ("te
 SAMPLE_ROWS = 5000  # of a table, which tell its columns
 MEASURED = 200  # pictures whose size is looked at
 ABOVE = ("satellite", "aerial", "planet", "amazon", "eurosat", "microscop", "histo", "cell", "patholog", "chip")
+GRADES = ("diagnosis", "grade", "level", "severity", "stage", "rating", "score", "quality")
 TEXT = ("digit", "mnist", "letter", "character", "ocr", "sign")
 
 
@@ -39,19 +41,23 @@ def infer(path: str | os.PathLike) -> Layout:
     path = Path(path)
     root, wanted = (path.parent, path.name) if path.is_file() else (path, None)
     files = [name for name, _ in files_below(root)]
-    pictures = [name for name in files if name.lower().endswith(SUFFIXES)]
-    if not pictures:
+    pictures = [name for name in files + layout_kinds.archived(root, files) if name.lower().endswith(SUFFIXES)]
+    sample = _sample(root, [name for name in files if name.lower().endswith(".csv") and "/" not in name])
+    found = layout_kinds.from_json(root, files, sample) if wanted is None else None
+    if not pictures and found is None:
         raise UserError(f"{root}: no pictures below it ({len(files)} files); give the folder that holds the data")
     tables = [name for name in files if name.lower().endswith(".csv") and "/" not in name]
     if wanted is not None:
         tables = [wanted]
-    found = _folders(root, pictures) if wanted is None else None
+    if found is None and wanted is None:
+        found = _folders(root, pictures)
     found = found or _csv(root, tables, pictures, chosen=wanted is not None)
+    found = found or (_by_name(pictures, sample) if wanted is None else None)
     if found is None:
         seen = ", ".join(sorted({name.split("/")[0] for name in files})[:8])
         raise UserError(
             f"{root}: neither folders of classes (train/<class>/<picture>) nor a table of labels (.csv with a column "
-            f"of picture names) was found; there are: {seen}"
+            f"of picture names), a COCO file or names that begin with their class was found; there are: {seen}"
         )
     data, classes, task, labelled, tested, notes = found
     return Layout(
@@ -111,6 +117,20 @@ def _folders(root: Path, pictures: list[str]):
     return data, classes, "single", _below(pictures, train), tested, notes
 
 
+def _by_name(pictures: list[str], sample: str | None):
+    train, test = _named(pictures, TRAIN), _named(pictures, TEST)
+    found = layout_kinds.by_name(_below(pictures, train)) if train else None
+    if found is None:
+        return None
+    data = {"source": "filename", "pattern": found[0], "train": train}
+    tested = _below(pictures, test) if test else []
+    if tested:
+        data["test"] = test
+        if sample:
+            data["sample_submission"] = sample
+    return data, found[1], "single", _below(pictures, train), tested, []
+
+
 def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """Head and first rows of a table. Raises UserError naming the file where it is no table."""
     try:
@@ -159,16 +179,22 @@ def _csv(root: Path, tables: list[str], pictures: list[str], chosen: bool):
     _, table, id_name, id_column, folder, whole, head, rows = best
     notes = []
     others = [number for number in range(len(head)) if number != id_column]
-    label = _label_column(head, rows, others)
+    marks = layout_kinds.flags(head, rows, others)
+    label = marks[0] if marks else _label_column(head, rows, others)
     if label is None:
         raise UserError(f"{root / table}: no column of labels beside {id_name!r} (columns {', '.join(head)})")
     there = stems[folder]
     suffix = "" if whole else Counter(s for row in rows for s in there.get(row[id_column], [])).most_common(1)[0][0]
     cells = [row[label] for row in rows]
-    separator = _separator(cells)
-    if len(others) > 1:
-        notes.append(f"other columns of {table} are not used: {', '.join(head[n] for n in others if n != label)[:80]}")
-    data = {"source": "csv", "labels": table, "id": id_name, "label": head[label]}
+    separator = None if marks else _separator(cells)
+    data = {"source": "csv", "labels": table, "id": id_name, "label": [head[n] for n in marks] or head[label]}
+    group = layout_kinds.group_of(head, rows, [n for n in others if n != label and n not in marks])
+    if group is not None:
+        data["group"] = head[group]
+        notes.append(f"pictures of one {head[group]} are kept together by the split")
+    unused = [head[n] for n in others if n not in (label, group, *marks)]
+    if unused:
+        notes.append(f"other columns of {table} are not used: {', '.join(unused)[:80]}")
     if suffix:
         data["suffix"] = suffix
     if separator:
@@ -186,10 +212,21 @@ def _csv(root: Path, tables: list[str], pictures: list[str], chosen: bool):
         data["test"] = deeper.pop() if len(deeper) == 1 else test
         if sample:
             data["sample_submission"] = sample
+    elif listed := next((name for name in tables if name != table and name.lower().startswith(TEST)), None):
+        data |= {"test": listed, "test_images": folder}  # a table of ids, whose pictures lie among the others
+        tested = _rows(root / listed)[1]
+        if sample:
+            data["sample_submission"] = sample
     classes = {name for cell in cells for name in (cell.split(separator) if separator else [cell]) if name}
+    several = separator is not None
+    if not several and all(name.isdigit() for name in classes) and any(w in head[label].lower() for w in GRADES):
+        data["ordered"] = True
+    if marks:
+        classes = {head[n] for n in marks}
+        several = any(sum(float(row[n]) for n in marks) != 1 for row in rows)
     if len(rows) == SAMPLE_ROWS:
         notes.append(f"the classes are those of the table's first {SAMPLE_ROWS:,} rows")
-    return data, classes, "multi" if separator else "single", _below(pictures, folder), tested, notes
+    return data, classes, "multi" if several else "single", _below(pictures, folder), tested, notes
 
 
 def _label_column(head: list[str], rows: list[list[str]], columns: list[int]) -> int | None:
@@ -264,6 +301,10 @@ def preset_for(layout: Layout) -> tuple[str, str]:
 
 
 def _yaml(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml, value))}]"
+    if isinstance(value, int):
+        return str(value).lower()
     text = str(value)
     plain = (
         text
@@ -301,6 +342,7 @@ def config_text(name: str, layout: Layout) -> str:
             if layout.test
             else ["  # nothing to predict was found, so the run ends at `evaluate`; set `test` to a folder of pictures"]
         ),
+        *(["", "split:", "  method: stratified_grouped"] if "group" in layout.data else []),
         "",
         "model:",
         f"  arch: {'resnet18' if small else 'resnet34'} # {'few pictures: a small network' if small else 'a good start; resnext50_32x4d is slower and better'}",

@@ -409,8 +409,22 @@ class Plan:
 
     def report_settings(self, versions: dict) -> dict:
         # What is asked of a finished run is no part of it.
-        config = {key: value for key, value in self.config.items() if key != "predict"}
+        config = {key: value for key, value in self.config.items() if key not in ("predict", "tracking")}
         return _sorted({"run": self.config["run"], "config": config, "versions": versions})
+
+    def tracking_settings(self) -> dict:
+        """``store``: MLflow's database, one for all runs, so that it can set them side by side."""
+        config = self.report_settings({})["config"]
+        return _sorted({"run": self.config["run"], "config": config, "store": "results/mlflow.db"})
+
+    @property
+    def tracked(self) -> list[str]:
+        """What the trackers of the config leave of this run."""
+        left = {
+            "tensorboard": [f"{self.run}/tensorboard/fold{fold}/events.out.tfevents.0" for fold in self.folds],
+            "mlflow": [f"{self.run}/mlflow.json"],
+        }
+        return [path for name in self.config["tracking"] for path in left[name]]
 
     @cached_property
     def devices(self) -> int:

@@ -191,6 +191,7 @@ def flow(jobs: Sequence[Mapping], names: Sequence[str]) -> dict:
 def headline(metrics: dict, tables: dict) -> list[dict]:
     """The figures on top of the page: name, value, standard error, and what they were without TTA."""
     final, plain = metrics.get("final") or {}, metrics.get("no_tta") or {}
+    plain = {} if plain == final else plain  # no test-time augmentation: nothing to compare with
     images = final.get("images") or tables.get("images") or 0
     share, loss = final.get("accuracy"), final.get("log_loss")
     error = math.sqrt(max(0.0, share * (1 - share)) / images) if images and share is not None else None

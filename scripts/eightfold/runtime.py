@@ -112,7 +112,7 @@ def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
     file_handler = logging.FileHandler(log_path, encoding="utf-8")
     file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     console = logging.StreamHandler(sys.stderr)
-    console.setFormatter(logging.Formatter("%(message)s"))
+    console.setFormatter(logging.Formatter("\r\x1b[K%(message)s" if _on_terminal() else "%(message)s"))  # over a bar
     if rank():  # what all processes tell is told by the first
         file_handler.setFormatter(logging.Formatter(f"%(asctime)s rank {rank()}: %(message)s", "%H:%M:%S"))
     log.handlers = [file_handler, console]
@@ -135,32 +135,81 @@ def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
     )
 
 
+def _on_terminal() -> bool:
+    """Whether a person looks on. A terminal of a CI machine is a recording: it gets lines."""
+    return sys.stderr.isatty() and not os.environ.get("CI")
+
+
 @contextlib.contextmanager
-def counted(total: int, label: str, unit: str = " images", every_s: float = 30.0) -> Iterator[Callable[[], None]]:
-    """A function to call when one of ``total`` is done: a bar on a terminal, else a log line every ``every_s`` seconds."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm
-
-        with tqdm(total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True) as bar:
-            yield bar.update
+def _bar_of_its_own() -> Iterator[bool]:
+    """Whether this job may draw a bar: on a terminal, one of the jobs that run side by side. The others write lines."""
+    if not _on_terminal():
+        yield False
         return
-    started = last = time.monotonic()
-    done = 0
+    terminal = os.open(
+        os.ttyname(sys.stderr.fileno()), os.O_WRONLY | os.O_NOCTTY
+    )  # anew: an inherited one shares its locks
+    try:
+        fcntl.flock(terminal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine = True
+    except OSError:
+        mine = False
+    try:
+        yield mine
+    finally:
+        os.close(terminal)
 
-    def told() -> None:
-        nonlocal done, last
-        done, now = done + 1, time.monotonic()
-        if now - last >= every_s:
-            rate = done / (now - started)
-            log.info("%s: %d of %d%s, %.3g/s, %.0f s left", label, done, total, unit, rate, max(0, total - done) / rate)
-            last = now
 
-    yield told
+def _silent() -> str:
+    return ""
 
 
-def progress(items: Iterable, total: int, label: str, unit: str = " images", every_s: float = 30.0) -> Iterator:
+@contextlib.contextmanager
+def counted(
+    total: int, label: str, unit: str = " images", every_s: float = 30.0, note: Callable[[], str] = _silent
+) -> Iterator[Callable[[], None]]:
+    """A function to call when one of ``total`` is done: a bar on a terminal, else a log line every ``every_s`` seconds.
+
+    ``note`` gives what else is told of the moment, such as the loss.
+    """
+    with _bar_of_its_own() as mine:
+        if mine:
+            from tqdm import tqdm
+
+            with tqdm(total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True) as bar:
+
+                def drawn() -> None:
+                    bar.set_postfix_str(note(), refresh=False)
+                    bar.update()
+
+                yield drawn
+            return
+        started = last = time.monotonic()
+        done = 0
+
+        def told() -> None:
+            nonlocal done, last
+            done, now = done + 1, time.monotonic()
+            if now - last >= every_s:
+                rate, more = done / (now - started), note()
+                left = max(0, total - done) / rate
+                more = f", {more}" if more else ""
+                log.info("%s: %d of %d%s%s, %.3g/s, %.0f s left", label, done, total, unit, more, rate, left)
+                last = now
+
+        yield told
+
+
+def progress(
+    items: Iterable,
+    total: int,
+    label: str,
+    unit: str = " images",
+    every_s: float = 30.0,
+    note: Callable[[], str] = _silent,
+) -> Iterator:
     """Iterate and count: done, rate, time left, as `counted` shows them."""
-    with counted(total, label, unit, every_s) as told:
+    with counted(total, label, unit, every_s, note) as told:
         for item in items:
             yield item
             told()

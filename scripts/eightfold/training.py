@@ -216,8 +216,14 @@ def train(
     total = per_epoch * sum(lengths)
     all_targets = torch.from_numpy(targets).to(device.device)
 
+    def moment() -> str:
+        if not records.batches:
+            return ""
+        now = records.batches[-1]
+        return f"epoch {now['epoch']} of {sum(lengths)}, loss {now['loss']:.3g}, lr {now['lr']:.2g}"
+
     with stops_at_a_step():
-        for step in progress(range(start, total), total - start, stage["name"], " batches"):
+        for step in progress(range(start, total), total - start, f"train {stage['name']}", " batches", note=moment):
             epoch, i = divmod(step, per_epoch)
             if i == 0 or step == start:
                 batches = epoch_batches(train_rows, batch_size, seed, stage["name"], epoch, chances)

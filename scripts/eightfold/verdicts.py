@@ -38,7 +38,7 @@ def verdict(history: pd.DataFrame, metrics: dict | None = None) -> dict:
     last, held, best = float(train[-1]), float(valid[-1]), int(np.nanargmin(valid))
     accuracy = (metrics or {}).get("accuracy")
     losses_text = f"Training loss {last:.3g}, validation loss {held:.3g} nats"
-    losses_text += f", accuracy {accuracy * 100:.2f} %. " if accuracy is not None else ". "
+    losses_text += f", accuracy {accuracy * 100:.2f}\u00a0%. " if accuracy is not None else ". "
     risen = held > RISE_RATIO * valid[best] and held - valid[best] > LEAST_GAP and last < train[best]
     if risen:
         text = f"The validation loss was best in epoch {best + 1} of {len(valid)} and has risen since, while the "

@@ -1,0 +1,19 @@
+"""A run's history, config and figures in the local database of MLflow."""
+
+from pathlib import Path
+
+from eightfold import tracking
+from eightfold.compare import flat
+from eightfold.files import read_json, write_json
+from eightfold.runtime import job, log
+
+with job(snakemake.log[0], snakemake.threads):
+    settings, given = snakemake.params.settings, snakemake.input
+    stages: dict[str, list[Path]] = {}
+    for history in map(Path, given.histories):
+        stages.setdefault(history.parts[-3].removeprefix("fold"), []).append(history.parent)
+    final = {k: v for k, v in (read_json(given.metrics).get("final") or {}).items() if isinstance(v, int | float)}
+    told = {fold: tracking.points(folders) for fold, folders in stages.items()}
+    ids = tracking.write_mlflow(settings["store"], settings["run"], told, flat(settings["config"]), final)
+    write_json(snakemake.output.told, {"store": settings["store"], "runs": ids})
+    log.info("look at it: mlflow ui --backend-store-uri sqlite:///%s", settings["store"])
