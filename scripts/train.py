@@ -64,9 +64,10 @@ with job(snakemake.log[0], snakemake.threads):
         )
         if not ranks.writes:
             raise SystemExit(0)
-        # What is kept is scored, once more: it may be an average of what the last epoch scored.
         held_out, seen = setting.valid_rows, np.empty((0, len(setting.classes)), np.float32)
-        if len(held_out):
+        if records.valid_logits is not None:
+            seen = records.valid_logits
+        elif len(held_out):  # weights are averaged, or the run was stopped after its last epoch
             seen = training.logits_of(setting.net, setting.source, held_out, 0, here)
     tensors.save(made.valid, {"rows": torch.tensor(held_out), "logits": torch.tensor(seen)}, identity)
     tensors.save(made.checkpoint, stages.checkpoint_tensors(setting.net), identity)

@@ -4,8 +4,11 @@ import functools
 import http.server
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import urllib.error
+from pathlib import Path
 
 import pytest
 import torch
@@ -388,3 +391,52 @@ def test_an_outline_filled_with_a_trunks_weights_is_that_trunk(arch, tmp_path):
     x = torch.randn(1, 3, 80, 80)
     with torch.inference_mode():
         assert torch.equal(outline(x), trunk(x))
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v2", "densenet121", "squeezenet1_1"])
+def test_a_folded_network_is_the_same_function_with_fewer_layers(arch):
+    trunk, _, _ = nets.pretrained(arch, "none", seed=0)
+    norms = [module for module in trunk.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        for values in (norm.running_mean, norm.bias.data):
+            values.uniform_(-0.2, 0.2)
+        for values in (norm.running_var, norm.weight.data):
+            values.uniform_(0.5, 1.5)
+    trunk.eval()
+    before = {name: value.clone() for name, value in trunk.state_dict().items()}
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        folded = nets.folded(trunk)
+        left = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+        expected = trunk(images)
+        torch.testing.assert_close(folded(images), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    # densenet normalises what it has joined, which is no convolution's output.
+    assert left == (62 if arch == "densenet121" else 0)
+    assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
+
+
+def test_a_network_that_cannot_be_traced_is_not_folded():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            return self.norm(self.conv(x)) if x.sum() > 0 else x
+
+    net = Net().eval()
+    assert nets.folded(net) is net
+
+
+def test_an_architecture_is_known_without_importing_torchs_compiler():
+    code = """if True:
+        import sys, torch
+        from eightfold import nets
+        nets.trunk_outline("resnet18")
+        assert "torch._dynamo" not in sys.modules
+        torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # which needs the true one
+        import torch._dynamo.utils
+        assert callable(torch._dynamo.utils.is_compile_supported) and torch._dynamo.__file__
+    """
+    environment = {**os.environ, "PYTHONPATH": str(Path(nets.__file__).parent.parent)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

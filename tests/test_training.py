@@ -97,7 +97,8 @@ def test_a_head_on_cached_activations_is_the_head_trained_through_the_frozen_tru
     for name, value in net.trunk.state_dict().items():
         assert torch.equal(value, frozen[name]), name
     for name, value in net.head.state_dict().items():
-        torch.testing.assert_close(value, alone.state_dict()[name], rtol=1e-4, atol=1e-5)
+        # The activations come of a trunk whose BatchNorm is merged into its convolutions: equal up to rounding.
+        torch.testing.assert_close(value, alone.state_dict()[name], rtol=1e-3, atol=5e-4)
     losses = [[row["loss"] for row in records.batches] for records in (first, second)]
     np.testing.assert_allclose(*losses, rtol=1e-4)
     assert max(losses[0]) - min(losses[0]) > 0.05  # it did learn something
@@ -396,3 +397,11 @@ def test_out_of_memory_it_goes_on_in_pieces_with_the_same_gradient(tmp_path, roo
 def test_memory_that_is_not_enough_for_two_is_an_error(tmp_path):
     with pytest.raises(torch.OutOfMemoryError):
         trained(nn.Sequential(ShortOfMemory(1), nn.Linear(12, 2)), tmp_path, batch_size=16)
+
+
+def test_logits_of_the_last_epoch_are_those_of_the_network_that_is_kept(tmp_path):
+    """So that nothing need compute them again; of an average of weights they would be another network's."""
+    net = head()
+    records = trained(net, tmp_path)
+    again = training.logits_of(net, vectors, np.arange(21, 30), 0, CPU)
+    assert np.array_equal(records.valid_logits, again)

@@ -138,14 +138,15 @@ def test_a_crop_stays_within_the_picture(height, width, size, crop, preset, seed
 # ---- the pixels
 
 
-def test_sample_is_torchs_grid_sample():
-    """Of each picture by itself, for maps that go far beyond its edges."""
+@pytest.mark.parametrize("sample", [views.sample, views._sample_one_by_one, views._sample_together])
+def test_sample_is_torchs_grid_sample(sample):
+    """Of each picture by itself, for maps that go far beyond its edges; on the CPU and on what else there is."""
     random = np.random.default_rng(0)
     pictures = [noise(h, w) for h, w in SIZES]
     flat, offsets, heights, widths = laid_out(pictures)
     size = 24
     affine = random.uniform(-3, 3, (len(pictures), 2, 3)) * [[[1, 1, 60]]]
-    found = views.sample(flat, offsets, heights, widths, torch.from_numpy(affine), size)
+    found = sample(flat, offsets, heights, widths, torch.from_numpy(affine), size)
     centre = np.arange(size) + 0.5
     x, y = np.meshgrid(centre, centre)
     for number, picture in enumerate(pictures):

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from eightfold import nets
 from eightfold.devices import Device
 from eightfold.runtime import log
 from eightfold.shards import BATCH
@@ -24,6 +25,7 @@ def outputs(
 
     The module must be on the device and in eval mode; ``width`` need only be told where there may be no rows. Out of device memory, the batch is halved, and the log says so.
     """
+    module = nets.folded(module)
     parts, start, size = [torch.empty(0, width)], 0, BATCH
     with torch.inference_mode(), device.autocast():
         while start < len(rows):

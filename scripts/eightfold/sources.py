@@ -43,9 +43,12 @@ class Views:
                 self._table = view, views.view_table(self.seed, view, len(self.pixels))
             table = self._table[1][rows]
         choice = views.choose(table, heights, widths, self.size, self.augmentation)
-        packed = np.empty((len(flat), 4), np.uint8)
-        packed[:, :3] = flat
-        tensors = (torch.from_numpy(array).to(self.device) for array in (packed, offsets, heights, widths))
+        if self.device.type != "cpu":  # there a pixel is fetched as one word of four bytes
+            packed = np.empty((len(flat), 4), np.uint8)
+            for channel in range(3):  # one by one: five times as fast as all at once
+                packed[:, channel] = flat[:, channel]
+            flat = packed
+        tensors = (torch.from_numpy(array).to(self.device) for array in (flat, offsets, heights, widths))
         return views.render(*tensors, choice, self.size, self.mean, self.std)
 
 

@@ -26,10 +26,14 @@ MOMENTUM = 0.9
 
 @dataclass
 class Records:
-    """What a stage has told so far: a row per mini-batch and a row per epoch."""
+    """What a stage has told so far: a row per mini-batch and a row per epoch.
+
+    valid_logits: of the validation rows, float32 (rows, classes), by the network as it ended; None where nothing computed them.
+    """
 
     batches: list[dict] = field(default_factory=list)
     epochs: list[dict] = field(default_factory=list)
+    valid_logits: np.ndarray | None = None
 
 
 def epoch_batches(
@@ -265,6 +269,7 @@ def train(
                 log.info("asked to end: saved %s after step %d; run again to go on from there", resume, step)
                 raise SystemExit(143)
     if average.count:
+        records.valid_logits = None  # those of the last epoch, not of the average
         average.copy_to(net)
         if average.kind == "swa":
             order = epoch_batches(train_rows, batch_size, seed, stage["name"], 0)
@@ -309,6 +314,7 @@ def _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, 
     line = f"epoch {epoch + 1}: train loss {train_loss:.4f}"
     if len(valid_rows):
         logits = ranks.together(lambda rows: logits_of(net, source, rows, 0, device), valid_rows)
+        records.valid_logits = logits
         scores = metrics.summary(probabilities_of(logits, targets), targets[valid_rows])
         row.update(valid_loss=scores["log_loss"], accuracy=scores["accuracy"])
         line += f", valid loss {row['valid_loss']:.4f}, accuracy {row['accuracy']:.4f}"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from eightfold.randomness import generator
 
@@ -17,6 +18,7 @@ PLAIN = 0
 # One random number in [0, 1) each, drawn whether used or not: a preset that ignores one does not shift the others.
 _COLUMNS = ("zoom_if", "zoom", "turn_if", "turn", "brightness", "contrast", "flip", "x", "y", "area", "aspect")
 _CHANCE = 0.75  # of a zoom, and of a rotation
+_STRIPS = 8  # that an image is divided into, for threads
 _SYMMETRIES = {"basic": 1, "side_on": 2, "top_down": 8}  # how many of the square's 8 a preset draws from
 
 
@@ -131,9 +133,39 @@ def sample(
 ) -> torch.Tensor:
     """Bilinear samples of images that lie end to end: float32 (images, 3, size, size) in 0-255.
 
-    flat: uint8 (pixels, 4), the fourth channel unused; offsets, heights, widths: (images,); affine: (images, 2, 3).
+    flat: uint8 (pixels, 4), the fourth channel unused, or on the CPU (pixels, 3); offsets, heights, widths: (images,);
+    affine: (images, 2, 3).
     Equals `torch.nn.functional.grid_sample(padding_mode="reflection", align_corners=False)` of each image.
     """
+    on = _sample_one_by_one if flat.device.type == "cpu" else _sample_together
+    return on(flat, offsets, heights, widths, affine, size)
+
+
+def _sample_one_by_one(flat, offsets, heights, widths, affine, size: int) -> torch.Tensor:
+    """`sample` for a CPU, whose caches hold one image. A third of `_sample_together`'s time there (bench/README.md)."""
+    high = -(-size // _STRIPS) * _STRIPS  # rows that divide into strips; those past ``size`` are cut off
+    scale = 2.0 / torch.stack([widths, heights], 1)  # to grid_sample's units, where an image spans -1 to 1
+    affine = affine.double() * scale[:, :, None]
+    affine[:, :, 2] -= 1
+    centre = torch.arange(high, dtype=torch.float64) + 0.5
+    along_x = (affine[:, :, 0, None] * centre[:size]).float()  # (images, 2, size)
+    along_y = (affine[:, :, 1, None] * centre + affine[:, :, 2, None]).float()  # (images, 2, high)
+    grid = torch.empty(high, size, 2)
+    out = torch.empty(len(offsets), 3, size, size)
+    for i, (start, height, width) in enumerate(zip(offsets.tolist(), heights.tolist(), widths.tolist(), strict=True)):
+        for axis in (0, 1):
+            torch.add(along_x[i, axis], along_y[i, axis, :, None], out=grid[:, :, axis])
+        image = flat[start : start + height * width, :3].view(height, width, 3).float().permute(2, 0, 1)
+        # In strips, because grid_sample gives each thread images of a batch.
+        strips = F.grid_sample(
+            image.expand(_STRIPS, -1, -1, -1), grid.view(_STRIPS, -1, size, 2), "bilinear", "reflection", False
+        )
+        out[i] = strips.transpose(0, 1).reshape(3, high, size)[:, :size]
+    return out
+
+
+def _sample_together(flat, offsets, heights, widths, affine, size: int) -> torch.Tensor:
+    """`sample` for an accelerator: a dozen operations for the whole batch, whatever the images' sizes."""
     packed = flat.view(torch.int32).squeeze(1)  # (pixels,): one gather fetches all channels
     centre = torch.arange(size, dtype=torch.float32, device=flat.device) + 0.5
     a = affine.to(torch.float32)[:, :, :, None, None]  # (images, 2, 3, 1, 1)
@@ -155,13 +187,14 @@ def sample(
 
 
 def light(x: torch.Tensor, brightness: torch.Tensor, contrast: torch.Tensor) -> torch.Tensor:
-    """fastai 0.7's lighting of images (images, 3, h, w) in 0-1: contrast about the mean, then brightness; clipped.
+    """fastai 0.7's lighting of images (images, 3, h, w) in 0-1, in place: contrast about the mean, then brightness; clipped.
 
-    The mean is taken in two steps of fixed shape: its bytes then do not depend on how a batch is split.
+    The mean is taken in steps of fixed shape: its bytes then do not depend on how a batch is split.
     """
     factor = torch.where(contrast >= 0, contrast + 1, -1 / (contrast - 1))[:, None, None, None]
-    mean = x.permute(0, 2, 3, 1).flatten(2).mean(2).mean(1)[:, None, None, None]
-    return ((x - mean) * factor + mean + brightness[:, None, None, None]).clamp_(0, 1)
+    mean = x.mean(3).mean(2).mean(1)[:, None, None, None]
+    # (x - mean) * factor + mean + brightness
+    return x.mul_(factor).add_(mean * (1 - factor) + brightness[:, None, None, None]).clamp_(0, 1)
 
 
 def render(
@@ -174,13 +207,14 @@ def render(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> torch.Tensor:
-    """The chosen views of a batch, normalised: float32 (images, 3, size, size) on the device of ``flat``."""
+    """The chosen views of a batch, normalised: float32 (images, 3, size, size), channels last, where ``flat`` is."""
     device = flat.device
     affine = torch.from_numpy(choice.affine).to(device, torch.float32)
-    x = sample(flat, offsets, heights, widths, affine, size) / 255
+    x = sample(flat, offsets, heights, widths, affine, size).div_(255)
     if choice.brightness.any() or choice.contrast.any():
         brightness = torch.from_numpy(choice.brightness).to(device, torch.float32)
         contrast = torch.from_numpy(choice.contrast).to(device, torch.float32)
         x = light(x, brightness, contrast)
     shape = (1, 3, 1, 1)
-    return (x - torch.tensor(mean, device=device).view(shape)) / torch.tensor(std, device=device).view(shape)
+    x = x.sub_(torch.tensor(mean, device=device).view(shape)).div_(torch.tensor(std, device=device).view(shape))
+    return x.contiguous(memory_format=torch.channels_last)
