@@ -220,8 +220,9 @@ def test_both_nodes_worked_and_every_job_of_the_device_held_a_gpu(story):
 
 
 def test_small_rules_ride_together(story):
-    # look, pixels, activations, 2 stages, 2 predictions, finish: 8 in the queue for 12 rules on nodes; weights are local.
-    assert len(story["jobs"]) == 8
+    # look, pixels, divide, activations, 2 stages, 2 predictions, finish: 9 in the queue for 12 rules on nodes; weights are
+    # local.
+    assert len(story["jobs"]) == 9
 
 
 # ---- faults
@@ -272,7 +273,7 @@ def test_eight_shards_on_the_cluster_are_the_bytes_of_one_job(room, made):
         told = run.end()
         found = [*folder.glob("results/cache/pixels-*/*.u8"), *folder.glob("results/cache/activations-*/*.safetensors")]
         outputs[config.stem] = {path.relative_to(folder): path.read_bytes() for path in found}
-        assert told.count("Finished jobid") == (6 if config is one else 6 + 16)
+        assert told.count("Finished jobid") == (7 if config is one else 7 + 16)
     assert outputs["1"] == outputs["8"] and len(outputs["1"]) == 2
     assert {job["NodeList"] for job in made.jobs() if job["WorkDir"] == str(folder)} == {"n1", "n2"}
 
