@@ -131,17 +131,22 @@ def of_whole_batch(net: nn.Module, ranks: Ranks) -> None:
     """Make the layers that mix or draw over a batch do so over the whole batch of all processes, in place.
 
     Inside of `Ranks.step_on`, that is: elsewhere (validation, statistics measured anew) they are what they were.
-    torch's SyncBatchNorm would do for GPUs; it refuses CPUs, and dropout would still differ.
+    torch's SyncBatchNorm would do for GPUs; it refuses CPUs, and dropout would still differ. Raises UserError for a network
+    with other layers of these kinds (timm has some): they would quietly see a part of the batch alone.
     """
     if ranks.count == 1:
         return
     for module in net.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
             module.forward = functools.partial(_batchnorm, module, ranks)
         elif isinstance(module, nn.Dropout):
             module.forward = functools.partial(_dropout, module, ranks)
         elif type(module).__name__ == "StochasticDepth":  # torchvision's; to import it costs a second
             module.forward = functools.partial(_stochastic_depth, module, ranks)
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm) or "Drop" in type(module).__name__:
+            raise UserError(
+                f"gpus: {ranks.count}: {type(module).__name__} of this network cannot be divided; set gpus: 1"
+            )
 
 
 class _Sum(torch.autograd.Function):
