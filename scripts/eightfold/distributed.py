@@ -103,13 +103,21 @@ def launch(count: int, nodes: int, threads: int, kind: str) -> None:
         words += ["--standalone", "--local-addr", "127.0.0.1"]
     else:
         # The devices of a job of several nodes are SLURM's to give out. All nodes meet at a port of this one.
-        job, host = os.environ["SLURM_JOB_ID"], os.environ.get("EIGHTFOLD_RENDEZVOUS_HOST", socket.gethostname())
-        port = 20000 + int(job) % 20000
+        job, port = os.environ["SLURM_JOB_ID"], 20000 + int(os.environ["SLURM_JOB_ID"]) % 20000
         each = ["--overlap", "--kill-on-bad-exit=1", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
         words = ["srun", *each, f"--cpus-per-task={threads}", *words, "--nnodes", str(nodes), "--rdzv-id", job]
-        words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{host}:{port}"]
+        words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{_own_name()}:{port}"]
     log.info("%d processes on %d node%s: %s", count, nodes, "s" * (nodes > 1), " ".join(words[: words.index("-m") + 2]))
     os.execvp(words[0], [*words, sys.argv[0]])
+
+
+def _own_name() -> str:
+    """The name by which other nodes reach this one; where nobody resolves it there are no others but on this machine."""
+    try:
+        socket.getaddrinfo(socket.gethostname(), None)
+        return socket.gethostname()
+    except OSError:
+        return "127.0.0.1"
 
 
 @contextlib.contextmanager
