@@ -5,8 +5,8 @@ Each leaves FOLDER/<name>-<processes>.safetensors: what the network became; and 
 
 import json
 import os
-import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from eightfold import distributed, nets, tensors, training
 from eightfold.devices import device
+from eightfold.runtime import job
 
 STAGE = {"name": "all", "augment": True, "first_view": 1, "cycles": 2, "cycle_len": 1, "cycle_mult": 1}
 # 21 pictures in batches of 8: the last has 5, which no number of processes divides evenly.
@@ -25,6 +26,7 @@ CASES = {
     "mixed": {"mixup": 0.4, "averaging": "swa", "label_smoothing": 0.1},
     "weighed": {"optimizer": "adamw", "class_weights": "balanced", "averaging": "ema"},
     "small": {"batch_size": 3, "cycles": 1},  # there is no picture for one of 4 processes
+    "long": {"cycles": 12},  # long enough to be killed in
 }
 
 
@@ -50,6 +52,7 @@ def network() -> nets.Net:
 
 def images(rows: np.ndarray, view: int) -> torch.Tensor:
     """Pictures that are a pure function of row and view: float32 (rows, 3, 16, 16)."""
+    time.sleep(float(os.environ.get("EIGHTFOLD_TEST_SLOW", 0)))
     noise = [
         torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(1000 * view + int(row))) + row % 2
         for row in rows
@@ -72,7 +75,7 @@ def main(folder: Path, names: list[str]) -> None:
                 ),  # a variance of 3 numbers magnifies what rounding does, step by step
                 np.arange(21, 30),
                 stage,
-                [0.001] * 3 if name in ("weighed", "small") else [0.01, 0.02, 0.05],
+                {"plain": [0.01, 0.02, 0.05], "mixed": [0.01, 0.02, 0.05], "long": [1e-4] * 3}.get(name, [1e-3] * 3),
                 stage.pop("batch_size", 8),
                 3,
                 here,
@@ -93,6 +96,6 @@ def main(folder: Path, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    main(Path(sys.argv[1]), sys.argv[2:])
+    with job(Path(sys.argv[1], "log")):
+        main(Path(sys.argv[1]), sys.argv[2:])

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -11,9 +13,12 @@ from pathlib import Path
 import pytest
 import ranks
 import torch
+from pipeline import changed_stage
 
-from eightfold import devices, tensors
-from eightfold.distributed import Ranks
+from eightfold import devices, plan, tensors
+from eightfold.config import resolve
+from eightfold.distributed import Ranks, of_whole_batch
+from eightfold.files import UserError
 
 SCRIPT = Path(ranks.__file__)
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
@@ -21,22 +26,36 @@ LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--loca
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
 
 
-def train(folder: Path, processes: int, *names: str) -> None:
+def start(folder: Path, processes: int, *names: str, slow: float = 0) -> subprocess.Popen:
     command = [*LAUNCH, "--nproc-per-node", str(processes), SCRIPT, folder, *names]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stdout + result.stderr
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, env={**os.environ, "EIGHTFOLD_TEST_SLOW": str(slow)}, **pipes)
+
+
+def train(folder: Path, processes: int, *names: str) -> None:
+    process = start(folder, processes, *names)
+    told = process.communicate(timeout=600)[0]
+    assert process.returncode == 0, told
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     ranks.main(folder, list(ranks.CASES))
-    train(folder, 2, "plain", "mixed", "weighed")
+    # Stopped after an epoch as a cluster would stop it, and started again.
+    process = start(folder, 2, "plain", "mixed", "weighed", "long", slow=0.1)
+    while not (folder / "long-2.resume").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.terminate()
+    told = process.communicate(timeout=600)[0]
+    assert process.returncode != 0 and "asked to end: saved" in told, told
+    train(folder, 2, "long")
+    assert int(re.search(r"resuming at step (\d+)", (folder / "log").read_text())[1]) >= 3
     train(folder, 4, "small")
     return folder
 
 
-@pytest.mark.parametrize(("name", "processes"), [("plain", 2), ("mixed", 2), ("weighed", 2), ("small", 4)])
+@pytest.mark.parametrize(("name", "processes"), [("plain", 2), ("mixed", 2), ("weighed", 2), ("long", 2), ("small", 4)])
 def test_several_processes_train_what_one_does(folder, name, processes):
     one, several = (tensors.load(folder / f"{name}-{count}.safetensors") for count in (1, processes))
     start = ranks.network().state_dict()
@@ -50,6 +69,29 @@ def test_several_processes_train_what_one_does(folder, name, processes):
     assert len(batches) == len(more_batches) and len(epochs) == len(more_epochs)
     for one_row, row in zip(batches + epochs, more_batches + more_epochs, strict=True):
         assert row == pytest.approx(one_row, rel=1e-4)
+
+
+def test_a_stage_of_two_processes_runs_in_the_workflow(finished, tmp_path):
+    checkout = finished.copy(tmp_path / "checkout")
+    checkout.configure(changed_stage("whole", gpus=2))
+    made = "results/tiny/fold0/whole/checkpoint.safetensors"
+    checkout.run(made)
+    one, two = tensors.load(finished[made]), tensors.load(checkout[made])
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-2, atol=1e-3, msg=lambda text, key=key: f"{key}: {text}")
+    told = checkout["results/tiny/logs/fold0/whole.train.log"].read_text()
+    assert "2 processes on 1 node" in told and "2 processes, by gloo" in told
+    assert told.count("epoch 1: train loss") == 1 and "rank 1" not in told  # the first process alone tells
+
+
+def test_a_layer_that_would_see_a_part_of_the_batch_is_refused():
+    class BatchNormAct2d(torch.nn.BatchNorm2d):
+        """timm's kind."""
+
+    of_whole_batch(BatchNormAct2d(3), Ranks())
+    with pytest.raises(UserError, match="BatchNormAct2d"):
+        of_whole_batch(torch.nn.Sequential(BatchNormAct2d(3)), Ranks(0, 2))
 
 
 def test_every_picture_is_one_process_s_in_order():
@@ -103,3 +145,28 @@ def test_many_jobs_at_once_never_share_a_device_and_keep_all_busy(three):
     for thread in threads:
         thread.join(30)
     assert not problems and len(seen) == 16 and max(seen) == 3
+
+
+def test_cores_are_shared_by_the_gpus_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "DEV", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    recipe = [{"name": "head", "size": 32, "train": "head"}, {"name": "all", "size": 32, "train": "all", "gpus": 2}]
+
+    def made(**device) -> plan.Plan:
+        return plan.Plan(resolve({"data": {"source": "demo"}, "recipe": recipe, "device": device}))
+
+    alone = made()
+    assert (alone.devices, alone.gpus(), alone.gpus("all")) == (0, 0, 0)
+    assert [alone.threads(cores) for cores in (1, 8, 64, None)] == [1, 8, 16, 16]  # one job at a time has them all
+    for number in range(4):
+        (tmp_path / f"nvidia{number}").touch()
+    (tmp_path / "nvidiactl").touch()
+    four = made()
+    assert (four.devices, four.gpus(), four.gpus("all"), four.gpus("head")) == (4, 1, 2, 1)
+    assert four.threads(32) == 8 and four.threads(32, "all") == 16 and four.threads(2) == 1
+    assert 4 * four.threads(10) <= 10
+    assert made(kind="cpu").devices == 0
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert made().devices == 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert made().devices == 0 and made(kind="cuda").devices == 1

@@ -103,13 +103,21 @@ def launch(count: int, nodes: int, threads: int, kind: str) -> None:
         words += ["--standalone", "--local-addr", "127.0.0.1"]
     else:
         # The devices of a job of several nodes are SLURM's to give out. All nodes meet at a port of this one.
-        job, host = os.environ["SLURM_JOB_ID"], os.environ.get("EIGHTFOLD_RENDEZVOUS_HOST", socket.gethostname())
-        port = 20000 + int(job) % 20000
+        job, port = os.environ["SLURM_JOB_ID"], 20000 + int(os.environ["SLURM_JOB_ID"]) % 20000
         each = ["--overlap", "--kill-on-bad-exit=1", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
         words = ["srun", *each, f"--cpus-per-task={threads}", *words, "--nnodes", str(nodes), "--rdzv-id", job]
-        words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{host}:{port}"]
+        words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{_own_name()}:{port}"]
     log.info("%d processes on %d node%s: %s", count, nodes, "s" * (nodes > 1), " ".join(words[: words.index("-m") + 2]))
     os.execvp(words[0], [*words, sys.argv[0]])
+
+
+def _own_name() -> str:
+    """The name by which other nodes reach this one; where nobody resolves it there are no others but on this machine."""
+    try:
+        socket.getaddrinfo(socket.gethostname(), None)
+        return socket.gethostname()
+    except OSError:
+        return "127.0.0.1"
 
 
 @contextlib.contextmanager
@@ -131,17 +139,22 @@ def of_whole_batch(net: nn.Module, ranks: Ranks) -> None:
     """Make the layers that mix or draw over a batch do so over the whole batch of all processes, in place.
 
     Inside of `Ranks.step_on`, that is: elsewhere (validation, statistics measured anew) they are what they were.
-    torch's SyncBatchNorm would do for GPUs; it refuses CPUs, and dropout would still differ.
+    torch's SyncBatchNorm would do for GPUs; it refuses CPUs, and dropout would still differ. Raises UserError for a network
+    with other layers of these kinds (timm has some): they would quietly see a part of the batch alone.
     """
     if ranks.count == 1:
         return
     for module in net.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
             module.forward = functools.partial(_batchnorm, module, ranks)
         elif isinstance(module, nn.Dropout):
             module.forward = functools.partial(_dropout, module, ranks)
         elif type(module).__name__ == "StochasticDepth":  # torchvision's; to import it costs a second
             module.forward = functools.partial(_stochastic_depth, module, ranks)
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm) or "Drop" in type(module).__name__:
+            raise UserError(
+                f"gpus: {ranks.count}: {type(module).__name__} of this network cannot be divided; set gpus: 1"
+            )
 
 
 class _Sum(torch.autograd.Function):
