@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import fbeta_score, log_loss
 from test_report import run_door
 
-from eightfold import manifest, metrics, prediction, tensors, tuning
+from eightfold import manifest, metrics, newcomers, prediction, tensors, tuning
 from eightfold.files import file_digest, write_json, write_table, write_text
 
 CLASSES = ["ant", "bee", "id"]
@@ -149,6 +149,26 @@ def test_another_run_is_averaged_in_and_greedy_weights_are_cross_fitted(run):
         told["ensemble"]["all"]["log_loss"] <= told["ensemble"]["greedy"]["log_loss"] + 1e-12
     )  # in sample is no worse
     assert told["untuned"]["log_loss"] == told["ensemble"]["greedy"]["log_loss"]
+
+
+@pytest.mark.parametrize("ensemble", [{}, {"average": "geometric"}, {"weights": "greedy", "average": "geometric"}])
+def test_new_pictures_are_answered_as_the_test_pictures_are(run, ensemble):
+    tta = {"average": "geometric", "weights": "plain_quarter"}
+    _, test, told, tuned = run.evaluate("log_loss", ensemble, **tta)
+    logits = [run.logits["test", fold][snapshot] for fold in range(FOLDS) for snapshot in range(SNAPSHOTS)]
+    folds = [fold for fold in range(FOLDS) for _ in range(SNAPSHOTS)]
+    average = ensemble.get("average", "arithmetic")
+    p = newcomers.combined(logits, folds, told["ensemble"], tta, average, several=False)
+    answer = test.iloc[:-1, 1:].to_numpy(float)
+    np.testing.assert_allclose(tuning.with_temperature(p, tuned["temperature"], False), answer, rtol=1e-6)
+
+
+def test_a_new_picture_s_answer_is_that_of_the_cut_points_or_thresholds():
+    p = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
+    said = newcomers.answers(["x", "y"], p, CLASSES, None, np.array([2, 0]))
+    assert said["prediction"].tolist() == ["id", "ant"] and said["probability"].tolist() == [0.3, 0.6]
+    said = newcomers.answers(["x", "y"], p, CLASSES, " ", np.array([[1, 1, 0], [0, 0, 0]]))
+    assert said["prediction"].tolist() == ["ant bee", ""]
 
 
 def test_tags_are_judged_by_thresholds_that_their_pictures_had_no_part_in(tmp_path):

@@ -53,8 +53,8 @@ def refused(data, *parts):
     return str(caught.value)
 
 
-def test_every_example_but_the_full_size_one_has_a_miniature_and_rules():
-    shipped = {path.stem for path in (ROOT / "examples").glob("*.yaml")} - {"ants_bees"}
+def test_every_example_but_the_full_size_ones_has_a_miniature_and_rules():
+    shipped = {path.stem for path in (ROOT / "examples").glob("*.yaml")} - {"ants_bees", "ants_bees_folds"}
     assert shipped == set(EXAMPLES)
 
 
@@ -279,6 +279,25 @@ def check_tuned(name: str, config: dict) -> None:
     )
 
 
+def test_a_picture_saved_again_is_in_the_fold_of_the_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        picture = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((60, 50))
+        for quality in (95, 40):
+            path = tmp_path / "data" / "train" / "ab"[number % 2] / f"{number}-{quality}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path, quality=quality)
+    config = {**TINY, "run": "twice", "data": {"source": "folders", "root": "data"}}
+    ran = run_in_this_process(config, "results/twice/folds.csv")
+    assert ran == ["manifest.py", "duplicates.py", "folds.py"]
+    found = folds.read_folds("results/twice/folds.csv")
+    pairs = found.groupby(found["id"].str.extract(r"(\d+)-", expand=False))["fold"]
+    assert len(pairs) == 12 and (pairs.nunique() == 1).all() and set(found["fold"]) == {0, 1, 2}
+    told = json.loads(Path("results/twice/folds.json").read_text())
+    assert told["pairs_apart"] == 0 and json.loads(Path("results/twice/duplicates.json").read_text())["near"] == 12
+
+
 # ---- containers
 
 
@@ -495,6 +514,17 @@ def test_grades_are_in_natural_order_where_they_are_ordered(tmp_path):
     assert manifest.build(data).info["classes"][:3] == ["0", "1", "10"]
     ordered = manifest.build(data | {"ordered": True})
     assert ordered.info["classes"] == [str(number) for number in range(12)] and ordered.info["ordered"]
+
+
+def test_pictures_whose_ids_collide_without_their_suffix_are_named(tmp_path):
+    for name in ("train/a/1.png", "train/b/2.png", "test/5.png"):
+        put(tmp_path / name, encoded(0, 0))
+    data = DEFAULTS | {"source": "folders", "root": str(tmp_path)}
+    put(tmp_path / "test" / "5.jpg", encoded(0, 1, "JPEG"))
+    refused(data, "'5': test/5.jpg and test/5.png", "rename one of each pair")
+    (tmp_path / "test" / "5.jpg").unlink()
+    put(tmp_path / "train" / "a" / "1.jpg", encoded(0, 1, "JPEG"))
+    refused(data, "'train/a/1': train/a/1.jpg and train/a/1.png")
 
 
 def test_ids_with_and_without_the_suffix_and_in_folders_below(tmp_path):

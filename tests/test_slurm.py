@@ -224,9 +224,8 @@ def test_both_nodes_worked_and_every_job_of_the_device_held_a_gpu(story):
 
 
 def test_small_rules_ride_together(story):
-    # look, pixels, divide, activations, 2 stages, 2 predictions, finish: 9 in the queue for 12 rules on nodes; weights are
-    # local.
-    assert len(story["jobs"]) == 9
+    # look, pixels, activations, 2 stages, 2 predictions, finish: 8 in the queue for 12 rules on nodes; weights are local.
+    assert len(story["jobs"]) == 8
 
 
 # ---- faults

@@ -60,6 +60,8 @@ def test_a_trunk_is_the_network_s_own_last_map_in_three_groups(arch):
         model(x)
         expected, found = caught[0], trunk.eval()(x)
     torch.testing.assert_close(found, torch.cat([expected.amax((2, 3)), expected.mean((2, 3))], 1))
+    with torch.inference_mode():
+        torch.testing.assert_close(nets.folded(trunk)(x), found, rtol=1e-4, atol=1e-4)  # as predictions are made
     assert found.shape[1] == 2 * trunk.features
     assert (mean, std) == (tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"]))
     early, late = ({id(p) for p in group.parameters()} for group in (trunk.early, trunk.late))
