@@ -51,6 +51,7 @@ def line(told: dict) -> str:
 
 
 def main() -> None:
+    asked.rows = [name for words in asked.rows for name in words.split(",") if name]
     chosen = wanted(asked.rows)
     if asked.list:
         for row in chosen:
