@@ -3,6 +3,7 @@
 #   CONFIG=file.yaml    a config in place of config.yaml
 #   IMAGES=folder       new pictures, for `make predict`
 #   NAME= DATA=folder   of a new config, for `make new`
+#   ROWS= THREADS=      rows or groups of the benchmark (all), and its threads (all processors)
 #   PYTHON=python3.12   the Python, 3.11 or later, that .venv is made with
 
 PYTHON ?= python3
@@ -11,6 +12,8 @@ CONFIG ?=
 IMAGES ?=
 NAME   ?=
 DATA   ?=
+ROWS   ?=
+THREADS ?=
 
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -24,11 +27,12 @@ DIGEST := $(shell cat $(LISTS) | cksum | tr -cd '0-9')
 READY  := .venv/.ready-$(DIGEST)
 TOOLS  := .venv/.tools-$(DIGEST)
 EXTRA  := .venv/.extra-$(DIGEST)
+BENCH  := .venv/.bench-$(shell cat envs/requirements.txt envs/requirements-bench.txt | cksum | tr -cd '0-9')
 BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 2>/dev/null),,broken)
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit new plan slurm-test score test lint format help broken
+.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit new plan slurm-test score bench test lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
 	@$(call snakemake,$@)
@@ -59,6 +63,9 @@ plan: $(READY) ## what `make submission` would run, why, for how long, and how m
 score: $(READY) ## the demo's accuracy and log loss on labels that the pipeline never saw
 	@.venv/bin/python scripts/score_demo.py results/cache/demo/held_back.csv results/demo/submission.csv
 
+bench: $(BENCH) ## ratios against Pillow, torchvision, fastai and the machine's own limits: ROWS= some, THREADS=
+	.venv/bin/python bench/run.py $(ROWS) $(if $(THREADS),--threads $(THREADS))
+
 test: lint ## lint, then all tests
 	.venv/bin/python -m pytest --numprocesses auto --dist loadfile
 
@@ -75,13 +82,16 @@ format: $(TOOLS) ## bring all files into style
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z_ ]+:.*## / {printf "%-66s %s\n", $$1, $$2}' Makefile
-	@sed -n '2,6s/^#//p' Makefile
+	@sed -n '2,7s/^#//p' Makefile
 
 $(READY): $(BROKEN)
 	@$(call install,$(firstword $(LISTS)),.ready)
 
 $(EXTRA): $(BROKEN) | $(READY)
 	@$(call install,$(word 2,$(LISTS)),.extra)
+
+$(BENCH): $(BROKEN) | $(READY)
+	@$(call install,envs/requirements-bench.txt,.bench)
 
 $(TOOLS): $(BROKEN) | $(READY)
 	@$(call install,$(lastword $(LISTS)),.tools)

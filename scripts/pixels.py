@@ -20,7 +20,8 @@ with job(snakemake.log[0], snakemake.threads):
         if status != "ok":
             return np.empty((0, 0, 3), np.uint8)
         try:
-            return pixels.resized(images.open_image(store.read(path), identity["reading"]["range"]), short_side)
+            image = images.open_image(store.read(path), identity["reading"]["range"], short_side)
+            return pixels.resized(image, short_side)
         except (images.BadImage, OSError) as error:
             raise UserError(
                 f"{Path(store.root, path)}: was readable when the manifest was made, and no longer is ({error})"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eightfold import images
+from eightfold import images, pixels
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's comments on the damage
 
@@ -184,3 +184,16 @@ def test_random_damage_is_a_picture_or_bad_and_nothing_else():
             assert images.open_image(io.BytesIO(bytes(content))).mode == "RGB"
         except images.BadImage as error:
             assert str(error)
+
+
+def test_a_large_jpeg_is_decoded_small_and_shows_the_same():
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    content = io.BytesIO()
+    coarse.resize((960, 640), Image.Resampling.BICUBIC).save(content, "JPEG", quality=95)
+    full, drafted = images.open_image(content.getvalue()), images.open_image(content.getvalue(), None, 64)
+    assert (full.size, drafted.size) == ((960, 640), (240, 160))  # an eighth would be less than twice 64
+    assert images.open_image(content.getvalue(), None, 400).size == (960, 640)
+    one, other = (pixels.resized(image, 64).astype(int) for image in (full, drafted))
+    assert one.shape == other.shape
+    assert np.abs(one - other).mean() < 1.5

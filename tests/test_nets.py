@@ -428,11 +428,23 @@ def test_a_network_that_cannot_be_traced_is_not_folded():
     assert nets.folded(net) is net
 
 
-def test_an_architecture_is_known_without_importing_torchs_compiler():
+def test_a_stage_is_trained_without_importing_torchs_compiler():
     code = """if True:
-        import sys, torch
-        from eightfold import nets
-        nets.trunk_outline("resnet18")
+        import sys, tempfile, pathlib
+        import numpy as np, torch
+        from eightfold import nets, training
+        from eightfold.devices import device
+        stage = {"name": "s", "augment": False, "first_view": 1, "cycles": 1, "cycle_len": 1, "cycle_mult": 1}
+        with device("cpu", "float32") as here, tempfile.TemporaryDirectory() as folder:
+            trunk = nets.trunk_outline("resnet18").to_empty(device="cpu")
+            for tensor in trunk.state_dict().values():
+                tensor.zero_()
+            net, rows = nets.Net(trunk, nets.head(512, 2, 0)), np.arange(8)
+            source = lambda rows, view: torch.rand(len(rows), 3, 32, 32)
+            resume = pathlib.Path(folder, "resume")
+            training.train(net, source, rows % 2, rows[:5], rows[5:], stage, [0.1] * 3, 4, 0, here, False, resume, "x")
+            assert torch.are_deterministic_algorithms_enabled()
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()
         assert "torch._dynamo" not in sys.modules
         torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # which needs the true one
         import torch._dynamo.utils

@@ -76,6 +76,7 @@ def test_every_module_that_is_imported_is_pinned():
         *pins("requirements.txt"),
         *pins("requirements-dev.txt"),
         *pins("requirements-extra.txt"),
+        *pins("requirements-bench.txt"),
     }
 
 
@@ -128,7 +129,7 @@ class TestMakeVenv:
         room = tmp_path / "a folder"
         (room / "envs").mkdir(parents=True)
         shutil.copy(ROOT / "Makefile", room)
-        for name in ("requirements.txt", "requirements-extra.txt", "requirements-dev.txt"):
+        for name in ("requirements.txt", "requirements-extra.txt", "requirements-dev.txt", "requirements-bench.txt"):
             (room / "envs" / name).write_text("")
         (room / "scripts").mkdir()
         (room / "scripts" / "score_demo.py").write_text("print('ran')")

@@ -24,7 +24,7 @@ Problem = tuple[str, str]  # dotted key, what is wrong with it
 @functools.cache
 def load_schema() -> dict:
     """The JSON schema of the config. It is shared: do not change it."""
-    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    return yaml.load(SCHEMA.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def resolve(config: Mapping, source: str = "config") -> dict:

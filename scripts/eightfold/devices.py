@@ -126,7 +126,8 @@ def device(kind: str = "auto", precision: str = "auto") -> Iterator[Device]:
     """
     kind = _kind(kind)
     # Deterministic where torch can be; the rest (some CUDA backward passes) warns in the log instead of failing.
-    torch.use_deterministic_algorithms(True, warn_only=kind != "cpu")
+    # By this name, since use_deterministic_algorithms imports torch's compiler: as long as importing torch itself.
+    torch.set_deterministic_debug_mode("error" if kind == "cpu" else "warn")
     torch.backends.cudnn.benchmark = False
     holder = _one_cuda() if kind == "cuda" else contextlib.nullcontext(torch.device(kind))
     with holder as found:

@@ -242,9 +242,9 @@ def _outline(arch: str) -> nn.Module:
             return _classifier(arch).eval().to("meta")
 
 
-def _cut(arch: str) -> tuple[int, int]:
+def _cut(arch: str, outline: nn.Module | None = None) -> tuple[int, int]:
     """How many of the children form the early group, and the channels of the last map; found without memory or work."""
-    children = _children(_outline(arch))
+    children = _children(outline or _outline(arch))
     size, early = 256, 0
     x = torch.empty(1, 3, size, size, device="meta")
     try:
@@ -280,8 +280,9 @@ def trunk_outline(arch: str) -> Trunk:
     """A trunk whose parameters wait to be loaded: nothing is drawn and thrown away."""
     if is_timm(arch):
         return TimmTrunk(timm_nets.outline(arch), timm_nets.features(arch))
-    early, features = _cut(arch)
-    children = list(_children(_outline(arch)).items())
+    outline = _outline(arch)
+    early, features = _cut(arch, outline)
+    children = list(_children(outline).items())
     return Trunk(nn.Sequential(OrderedDict(children[:early])), nn.Sequential(OrderedDict(children[early:])), features)
 
 

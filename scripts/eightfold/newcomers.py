@@ -45,7 +45,8 @@ def pack(
 
     def read(name: str) -> np.ndarray:
         try:
-            return pixels.resized(images.open_image(Path(folder, name).read_bytes(), span), short_side)
+            image = images.open_image(Path(folder, name).read_bytes(), span, short_side)
+            return pixels.resized(image, short_side)
         except (images.BadImage, OSError) as error:
             bad[name] = str(error)
             return np.empty((0, 0, 3), np.uint8)

@@ -12,44 +12,62 @@ _AROUND = {"runtime.py"}
 SCRIPTS = Path(__file__).resolve().parent.parent
 
 
-class _WithoutDocstrings(ast.NodeTransformer):
-    def _strip(self, node):
-        self.generic_visit(node)
-        if ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-        return node
-
-    visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _strip
+_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def _imported_files(tree: ast.AST, root: Path) -> set[Path]:
-    """The modules below ``root`` that a syntax tree imports, whether at its top or inside a function."""
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    paths = (root.joinpath(*name.split(".")).with_suffix(".py") for name in names)
-    return {path for path in paths if path.is_file()}
+class _Reading:
+    """What a syntax tree means and names, in one pass: the Snakefile waits for that of some eighty files."""
+
+    def __init__(self, tree: ast.AST):
+        self.meaning: list[str] = []
+        self.imported: set[str] = set()
+        self.texts: set[str] = set()
+        self._read(tree)
+
+    def _read(self, value) -> None:
+        if isinstance(value, ast.AST):
+            self._read_node(value)
+        elif isinstance(value, list):
+            self.meaning.append("[")
+            for item in value:
+                self._read(item)
+            self.meaning.append("]")
+        else:
+            self.meaning.append(repr(value))
+
+    def _read_node(self, node: ast.AST) -> None:
+        kind = type(node)
+        if kind is ast.Import:
+            self.imported.update(alias.name for alias in node.names)
+        elif kind is ast.ImportFrom and node.module and node.level == 0:
+            self.imported.add(node.module)
+            self.imported.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif kind is ast.Constant and isinstance(node.value, str):
+            self.texts.add(node.value)
+        self.meaning.append(f"{kind.__name__}(")
+        without = kind in _WITH_DOCSTRING and ast.get_docstring(node, clean=False) is not None
+        for name in node._fields:
+            if name != "ctx":  # loaded or stored: told by where it stands
+                value = getattr(node, name, None)
+                self._read(value[1:] if without and name == "body" else value)
+        self.meaning.append(")")
 
 
-def _named_files(tree: ast.AST, folder: Path) -> set[Path]:
-    """Files that a module names by a text such as "templates/report.html", relative to its own folder."""
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    relative = (text for text in texts if re.fullmatch(r"\w+/[\w./-]+\.\w+", text) and ".." not in text)
-    return {folder / text for text in relative if (folder / text).is_file()}
+def _uses(reading: _Reading, folder: Path, root: Path) -> frozenset[Path]:
+    """The modules below ``root`` that a file imports, at its top or inside a function, and the files it names by a text
+    such as "templates/report.html", relative to its own folder."""
+    modules = (root.joinpath(*name.split(".")).with_suffix(".py") for name in reading.imported)
+    named = (t for t in reading.texts if "/" in t and re.fullmatch(r"\w+/[\w./-]+\.\w+", t) and ".." not in t)
+    return frozenset(path for path in (*modules, *(folder / text for text in named)) if path.is_file())
 
 
 @functools.cache
 def _read(path: Path, root: Path) -> tuple[str, frozenset[Path]]:
     if path.suffix != ".py":
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(), frozenset()
-    tree = ast.parse(path.read_bytes(), filename=str(path))
-    uses = _imported_files(tree, root) | _named_files(tree, path.parent)
-    meaning = ast.dump(_WithoutDocstrings().visit(tree), include_attributes=False)
-    return hashlib.blake2b(meaning.encode(), digest_size=16).hexdigest(), frozenset(uses)
+    reading = _Reading(ast.parse(path.read_bytes(), filename=str(path)))
+    meaning = "\n".join(reading.meaning).encode(errors="surrogatepass")
+    return hashlib.blake2b(meaning, digest_size=16).hexdigest(), _uses(reading, path.parent, root)
 
 
 def code_files(script: str, root: Path = SCRIPTS) -> list[Path]:
