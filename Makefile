@@ -15,7 +15,7 @@ DATA   ?=
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # The target comes first: --configfile takes every word after it for a file.
-snakemake = .venv/bin/python -m snakemake $(1) --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+snakemake = .venv/bin/python scripts/unlock.py; .venv/bin/python -m snakemake $(1) --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
 # A stamp says that .venv holds what a list of requirements wants. Its name carries the digest of the lists, so an edited
 # list is another stamp. A .venv whose Python does not start (moved, or the system's was upgraded) has no stamp that counts.

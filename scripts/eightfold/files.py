@@ -24,6 +24,12 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with os.scandir(
+        path.parent
+    ) as entries:  # what a killed job left half-written; two at once are kept apart by a lock
+        stale = [e.path for e in entries if e.name.startswith(f".{path.name}.") and e.name.endswith(".tmp")]
+    for old in stale:
+        Path(old).unlink(missing_ok=True)
     try:
         yield temporary
         with open(temporary, "rb") as file:

@@ -6,6 +6,7 @@ record whose id is 4f29, `x.npy/7` the eighth array: both come as the bytes of a
 `train.bson/42` is the picture of the document whose id is 42 (documents.py).
 """
 
+import errno
 import importlib
 import io
 import json
@@ -76,7 +77,7 @@ class Store:
         container, inner = self._split(path)
         if container and inner:
             return self._container(container).read(inner)
-        return Path(self.root, path).read_bytes()
+        return _content(os.path.join(self.root, path))
 
     def records(self, path: str) -> list[dict]:
         """The records of a JSON file, parsed once. Raises UserError naming the file unless it is a list of them."""
@@ -107,6 +108,16 @@ class Store:
                 if container in self._open or os.path.isfile(os.path.join(self.root, container)):
                     return container, "/".join(parts[end:])
         return "", ""
+
+
+def _content(path: str) -> bytes:
+    """The bytes of a plain file. Raises OSError for one that has no end (a pipe, a device) or is too large."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "no plain file", path)
+    if found.st_size > MAX_MEMBER:
+        raise OSError(errno.EFBIG, f"{found.st_size:,} bytes, more than {MAX_MEMBER:,}", path)
+    return Path(path).read_bytes()
 
 
 class _Zip:
