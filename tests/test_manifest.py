@@ -386,7 +386,7 @@ def test_missing_and_doubled_columns_are_named(kaggle, tmp_path):
         (b"id,label\n/etc/passwd,ant\n", ["'/etc/passwd'", "out of the data folder"]),
         (b"id,label\na1,ant\nb1,bee\na1,bee\n", ["'a1': line 2 and line 4"]),
         (b"id,label\na1,ant\nb1,bee\n./a1,bee\n", ["'train/a1.jpg': line 2 and line 4"]),
-        (b'id,label\na1,ant\nb1,"be\re"\n', ["line break"]),
+        (b'id,label\na1,ant\nb1,"be\re"\n', ["carriage return"]),
         (b"id,label\na1,ant\na2,ant\nb1,ant\nb2,ant\n", ["one class 'ant'"]),
     ],
 )

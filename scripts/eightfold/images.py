@@ -175,9 +175,10 @@ def _stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
 def _array(content: bytes, span: Span) -> tuple[Image.Image, str]:
     """A .npy file as a picture. Its mode is told as its type and channels, e.g. float32x2."""
     try:
-        return _drawn(np.load(io.BytesIO(content), allow_pickle=False), span)
-    except _DAMAGE as error:
-        raise BadImage(f"not a readable .npy file ({error})") from error
+        values = np.load(io.BytesIO(content), allow_pickle=False)
+    except Exception as error:  # its header is read as Python, and raises whatever that can raise
+        raise BadImage(f"not a readable .npy file ({' '.join(str(error).split())})") from error
+    return _drawn(values, span)
 
 
 def _drawn(values: np.ndarray, span: Span) -> tuple[Image.Image, str]:

@@ -111,7 +111,7 @@ class Pixels:
         try:
             self.index = np.load(self.folder / "index.npy", allow_pickle=False)
             size = (self.folder / "pixels.u8").stat().st_size
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # an .npy header is read as Python, and raises whatever that can raise
             raise UserError(
                 f"{self.folder}: not a readable pixel cache ({error}); delete the folder and run again"
             ) from error

@@ -26,7 +26,7 @@ import numpy as np
 from eightfold.documents import Documents
 from eightfold.files import UserError
 from eightfold.images import BadImage
-from eightfold.listing import LITTER, files_below
+from eightfold.listing import LITTER, files_below, is_folder
 
 MAX_MEMBER = 2**30  # bytes: twice the largest picture that images.py takes, as RGB
 MAX_UNPACKED = 2**33  # bytes of a .7z archive, which can only be unpacked as a whole
@@ -51,7 +51,9 @@ class Store:
 
     def folders(self) -> list[str]:
         """Names of the folders at the root, and of those in the archives that were opened: for messages."""
-        here = [entry.name for entry in os.scandir(self.root) if entry.is_dir() or entry.name.endswith((".zip", ".7z"))]
+        here = [
+            entry.name for entry in os.scandir(self.root) if is_folder(entry) or entry.name.endswith((".zip", ".7z"))
+        ]
         inner = {
             f"{path}/{name.split('/')[0]}" for path, opened in self._open.items() for name in opened.names()[:9999]
         }
@@ -282,7 +284,7 @@ class _Stack:
     def __init__(self, path: str, reading: dict):
         try:
             self.arrays = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # its header is read as Python, and raises whatever that can raise
             raise UserError(f"{path}: not a readable .npy file ({error})") from error
         if self.arrays.ndim not in (3, 4):
             raise UserError(f"{path}: an array of shape {self.arrays.shape} is no stack of pictures")
