@@ -3,6 +3,7 @@
 #   CONFIG=file.yaml    a config in place of config.yaml
 #   IMAGES=folder       new pictures, for `make predict`
 #   NAME= DATA=folder   of a new config, for `make new`
+#   KILLS=100           how often `make torture` kills the workflow
 #   PYTHON=python3.12   the Python, 3.11 or later, that .venv is made with
 
 PYTHON ?= python3
@@ -11,6 +12,7 @@ CONFIG ?=
 IMAGES ?=
 NAME   ?=
 DATA   ?=
+KILLS  ?= 100
 
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -28,7 +30,7 @@ BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit new plan slurm-test score test lint format help broken
+.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit new plan slurm-test score test torture doctor audit unlock lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
 	@$(call snakemake,$@)
@@ -62,6 +64,21 @@ score: $(READY) ## the demo's accuracy and log loss on labels that the pipeline 
 test: lint ## lint, then all tests
 	.venv/bin/python -m pytest --numprocesses auto --dist loadfile
 
+torture: $(TOOLS) ## kill the workflow KILLS= times, fuzz 10,000 pictures; figures into torture/*.json
+	@mkdir -p torture
+	.venv/bin/python tests/torture/kills.py $(KILLS) torture/kills.json
+	.venv/bin/python tests/torture/fuzz.py 10000 torture/fuzz.json
+	EIGHTFOLD_TORTURE=1 .venv/bin/python -m pytest tests/test_corpus.py tests/test_disk.py tests/test_faults.py tests/test_hostile.py
+
+doctor: $(READY) ## what this machine and the run of CONFIG= lack, and what is damaged
+	@.venv/bin/python scripts/doctor.py $(CONFIG)
+
+unlock: $(READY) ## release the lock that a killed run left (when no run goes on in this folder)
+	@.venv/bin/python -m snakemake --unlock $(if $(CONFIG),--configfile $(CONFIG))
+
+audit: $(TOOLS) ## known vulnerabilities of the pinned packages (asks pypi's advisory service)
+	.venv/bin/python -m pip_audit --requirement envs/requirements.txt --no-deps --disable-pip
+
 lint: $(TOOLS) ## style of Python and Snakemake files, nothing is changed
 	.venv/bin/python -m ruff check
 	.venv/bin/python -m ruff format --check
@@ -75,7 +92,7 @@ format: $(TOOLS) ## bring all files into style
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z_ ]+:.*## / {printf "%-66s %s\n", $$1, $$2}' Makefile
-	@sed -n '2,6s/^#//p' Makefile
+	@sed -n '2,7s/^#//p' Makefile
 
 $(READY): $(BROKEN)
 	@$(call install,$(firstword $(LISTS)),.ready)

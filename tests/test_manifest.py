@@ -392,7 +392,7 @@ def test_missing_and_doubled_columns_are_named(kaggle, tmp_path):
 )
 def test_broken_tables_are_refused_with_their_line(kaggle, tmp_path, content, parts):
     (tmp_path / "labels.csv").write_bytes(content)
-    refused(kaggle, tmp_path / "labels.csv" if "class" not in parts[0] and "break" not in parts[0] else "", *parts)
+    refused(kaggle, tmp_path / "labels.csv" if "class" not in parts[0] and "return" not in parts[0] else "", *parts)
 
 
 def test_no_usable_picture_is_an_error(kaggle, tmp_path):
