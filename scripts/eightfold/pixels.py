@@ -109,7 +109,8 @@ class Pixels:
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
         try:
-            self.index = np.load(self.folder / "index.npy", allow_pickle=False)
+            with open(self.folder / "index.npy", "rb") as file:
+                self.index = np.lib.format.read_array(file, allow_pickle=False)
             size = (self.folder / "pixels.u8").stat().st_size
         except Exception as error:  # an .npy header is read as Python, and raises whatever that can raise
             raise UserError(

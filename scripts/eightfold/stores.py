@@ -283,7 +283,7 @@ class _Stack:
 
     def __init__(self, path: str, reading: dict):
         try:
-            self.arrays = np.load(path, mmap_mode="r", allow_pickle=False)
+            self.arrays = np.lib.format.open_memmap(path, mode="r")  # objects, which would be pickles, are refused
         except Exception as error:  # its header is read as Python, and raises whatever that can raise
             raise UserError(f"{path}: not a readable .npy file ({error})") from error
         if self.arrays.ndim not in (3, 4):
