@@ -66,9 +66,10 @@ test: lint ## lint, then all tests
 
 torture: $(TOOLS) ## kill the workflow KILLS= times, fuzz 10,000 pictures; figures into torture/*.json
 	@mkdir -p torture
+	.venv/bin/python tests/torture/jobs.py $(KILLS) torture/jobs.json
 	.venv/bin/python tests/torture/kills.py $(KILLS) torture/kills.json
 	.venv/bin/python tests/torture/fuzz.py 10000 torture/fuzz.json
-	EIGHTFOLD_TORTURE=1 .venv/bin/python -m pytest tests/test_corpus.py tests/test_disk.py tests/test_faults.py tests/test_hostile.py
+	EIGHTFOLD_TORTURE=1 .venv/bin/python -m pytest tests/test_corpus.py tests/test_disk.py tests/test_faults.py tests/test_hostile.py tests/test_kills.py
 
 doctor: $(READY) ## what this machine and the run of CONFIG= lack, and what is damaged
 	@.venv/bin/python scripts/doctor.py $(CONFIG)
@@ -76,8 +77,8 @@ doctor: $(READY) ## what this machine and the run of CONFIG= lack, and what is d
 unlock: $(READY) ## release the lock that a killed run left (when no run goes on in this folder)
 	@.venv/bin/python -m snakemake --unlock $(if $(CONFIG),--configfile $(CONFIG))
 
-audit: $(TOOLS) ## known vulnerabilities of the pinned packages (asks pypi's advisory service)
-	.venv/bin/python -m pip_audit --requirement envs/requirements.txt --no-deps --disable-pip
+audit: $(TOOLS) ## known vulnerabilities of the pinned packages (asks the Python package index for its advisories)
+	.venv/bin/python -m pip_audit --strict --requirement envs/requirements-extra.txt --no-deps --disable-pip
 
 lint: $(TOOLS) ## style of Python and Snakemake files, nothing is changed
 	.venv/bin/python -m ruff check

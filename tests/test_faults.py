@@ -130,7 +130,8 @@ def test_predictions_are_the_same_when_the_batch_had_to_shrink(words):
 
 def test_a_job_that_is_tried_again_asks_for_more(finished, tmp_path):
     checkout = finished.copy(tmp_path / "checkout")
-    checkout["scripts/folds.py"].write_text("import sys\nsys.exit(1)\n")
+    told = "print(f'mem_mb={snakemake.resources.mem_mb} runtime={snakemake.resources.runtime}', flush=True)"
+    checkout["scripts/folds.py"].write_text(f"import sys\n{told}\nsys.exit(1)\n")
     output = checkout.run("results/tiny/folds.csv", "--forcerun", "folds", "--retries", "2", ok=False)
     asked = [int(number) for number in re.findall(r"mem_mb=(\d+)", output)]
     times = [int(number) for number in re.findall(r"runtime=(\d+)", output)]

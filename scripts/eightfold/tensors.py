@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 
 import torch
@@ -19,14 +20,20 @@ def save(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], identity:
     told = {"identity": identity, **notes}
     told["content"] = _content(contiguous, told)
     with replacing(path) as temporary:
+        # In a folder of its own: safetensors writes beside the file, under a name that nobody would ever clean up.
+        room = temporary.with_name(f"{temporary.name}.tmp")
+        room.mkdir()
         try:
             # One entry, because safetensors writes several in an order that differs from run to run.
-            save_file(contiguous, temporary, metadata={"eightfold": json.dumps(told, sort_keys=True)})
+            save_file(contiguous, room / "file", metadata={"eightfold": json.dumps(told)})
+            os.replace(room / "file", temporary)
         except SafetensorError as error:  # a full disk, in words of its own
             number = re.search(r"os error (\d+)", str(error))
             if number is None:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), os.fspath(path)) from error
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
 
 
 def _content(tensors: Mapping[str, torch.Tensor], told: Mapping) -> str:

@@ -132,16 +132,14 @@ class Attempt:
         return self.output.read()
 
     def told(self) -> tuple[set[str], set[str]]:
-        """Outputs of the jobs that this attempt started, and of those that it finished, in Snakemake's own words."""
-        started, finished, outputs, last = set(), set(), {}, ""
+        """The jobs that this attempt started, and those that it finished, by their messages, which name them."""
+        started, finished, names = set(), set(), {}
         for line in self.text().splitlines():
-            if made := re.match(r"    output: (.+)", line):
-                last = made[1]
-                started.add(last)
-            elif number := re.match(r"    jobid: (\d+)", line):
-                outputs[number[1]] = last
+            if begun := re.match(r"Job (\d+): (.+)", line):
+                names[begun[1]] = begun[2]
+                started.add(begun[2])
             elif done := re.match(r"Finished jobid: (\d+)", line):
-                finished.add(outputs.get(done[1], ""))
+                finished.add(names.get(done[1], ""))
         return started, finished - {""}
 
 
@@ -245,7 +243,7 @@ def _repeated(attempt: Attempt, finished: set[str], seen: dict) -> set[str]:
     """Note the jobs that this attempt did though an earlier one had finished them; those that it finished."""
     started, done = attempt.told()
     # A part is temporary: it goes when the whole is there, and comes again only with a whole that was not finished.
-    seen["repeated"] += sorted(made for made in started & finished if ".parts/" not in made)
+    seen["repeated"] += sorted(name for name in started & finished if ", part " not in name)
     return done
 
 
