@@ -109,7 +109,8 @@ class Stepper:
                     loss = self._gradients(inputs, targets, seed, batch)
                 break
             except (RuntimeError, MemoryError) as error:
-                if out_of_memory(error) and self.ranks.count > 1:  # the others wait in mid-step for what this one cannot send
+                # The others wait in the middle of the step for what this one cannot send.
+                if out_of_memory(error) and self.ranks.count > 1:
                     raise UserError(
                         f"out of device memory with {len(inputs)} of the batch's {batch} pictures on this device; "
                         "take a smaller batch_size, or more gpus for this stage"
