@@ -147,6 +147,9 @@ def _data(plan: Plan) -> Iterator[Finding]:
     if plan.is_demo:
         yield Finding("data", OK, "the demo, made by the run itself")
         return
+    if not plan.is_kaggle and not os.path.isdir(plan.root):
+        yield Finding("data", BAD, f"{plan.root}: no such folder", "correct data.root, or mount what it is on")
+        return
     count = pictures(plan)
     if count is None:
         told = f"competition {plan.config['data']['competition']}: not downloaded yet"
