@@ -4,6 +4,7 @@
 #   IMAGES=folder       new pictures, for `make predict`
 #   NAME= DATA=folder   of a new config, for `make new`
 #   ROWS= THREADS=      rows or groups of the benchmark (all), and its threads (all processors)
+#   KILLS=100           how often `make torture` kills the workflow
 #   PYTHON=python3.12   the Python, 3.11 or later, that .venv is made with
 
 PYTHON ?= python3
@@ -14,11 +15,12 @@ NAME   ?=
 DATA   ?=
 ROWS   ?=
 THREADS ?=
+KILLS  ?= 100
 
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # The target comes first: --configfile takes every word after it for a file.
-snakemake = .venv/bin/python -m snakemake $(1) --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+snakemake = .venv/bin/python scripts/unlock.py; .venv/bin/python -m snakemake $(1) --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
 # A stamp says that .venv holds what a list of requirements wants. Its name carries the digest of the lists, so an edited
 # list is another stamp. A .venv whose Python does not start (moved, or the system's was upgraded) has no stamp that counts.
@@ -32,7 +34,7 @@ BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit new plan slurm-test score bench test lint format help broken
+.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit new plan slurm-test score bench test torture doctor audit unlock lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
 	@$(call snakemake,$@)
@@ -68,6 +70,22 @@ bench: $(BENCH) ## ratios against Pillow, torchvision, fastai and the machine's 
 
 test: lint ## lint, then all tests
 	.venv/bin/python -m pytest --numprocesses auto --dist loadfile
+
+torture: $(TOOLS) ## kill the workflow KILLS= times, fuzz 10,000 pictures; figures into torture/*.json
+	@mkdir -p torture
+	.venv/bin/python tests/torture/jobs.py $(KILLS) torture/jobs.json
+	.venv/bin/python tests/torture/kills.py $(KILLS) torture/kills.json
+	.venv/bin/python tests/torture/fuzz.py 10000 torture/fuzz.json
+	EIGHTFOLD_TORTURE=1 .venv/bin/python -m pytest tests/test_corpus.py tests/test_disk.py tests/test_faults.py tests/test_hostile.py tests/test_kills.py
+
+doctor: $(READY) ## what this machine and the run of CONFIG= lack, and what is damaged
+	@.venv/bin/python scripts/doctor.py $(CONFIG)
+
+unlock: $(READY) ## release the lock that a killed run left (when no run goes on in this folder)
+	@.venv/bin/python -m snakemake --unlock $(if $(CONFIG),--configfile $(CONFIG))
+
+audit: $(TOOLS) ## known vulnerabilities of the pinned packages (asks the Python package index for its advisories)
+	.venv/bin/python -m pip_audit --strict --requirement envs/requirements-extra.txt --no-deps --disable-pip
 
 lint: $(TOOLS) ## style of Python and Snakemake files, nothing is changed
 	.venv/bin/python -m ruff check

@@ -31,6 +31,10 @@ include: "rules/new.smk"
 include: "rules/kaggle.smk"
 
 
+onstart:
+    hold_folder()
+
+
 onsuccess:
     print(closing_summary(plan.run))
 

@@ -21,6 +21,7 @@ from eightfold.closing import summary as closing_summary
 from eightfold.config import check_yaml_file, resolve
 from eightfold.files import UserError, read_json
 from eightfold.listing import finished_runs as runs_below
+from eightfold.lock import hold as hold_folder
 from eightfold.plan import CACHE, Plan, installed
 from eightfold.provenance import code_digest
 

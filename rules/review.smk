@@ -243,3 +243,19 @@ rule clean_cache:
         "clean_cache: remove what runs share; a later change then computes it again"
     script:
         "../scripts/clean_cache.py"
+
+
+# Looks and changes nothing: no output, so it runs whenever it is asked for.
+rule doctor:
+    log:
+        "<run>/logs/doctor.log",
+    localrule: True
+    conda:
+        "../envs/eightfold.yaml"
+    params:
+        settings={"config": plan.config},
+        code=code("doctor.py"),
+    message:
+        "doctor: is all there that this run needs, is what earlier runs left whole"
+    script:
+        "../scripts/doctor.py"

@@ -58,7 +58,8 @@ with job(snakemake.log[0], snakemake.threads):
     outcome = {"manifest": info["digest"], "metric": judge.name, "stages": [], "final": {}, "no_tta": {}, "folds": []}
     outcome |= {"untuned": {}, "tuning": [], "ensemble": {"weights": ensemble["weights"], "members": []}}
     for path, predicted in zip(given.stages, given.stages_valid, strict=True):
-        told, found = read_json(path), tensors.load(predicted)
+        told = read_json(path)
+        found = tensors.load(predicted, told.get("made_from"))
         of_stage = told["metrics"]
         if len(found["rows"]):
             chances = metrics.sigmoid(found["logits"].numpy()) if several else metrics.softmax(found["logits"].numpy())

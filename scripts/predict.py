@@ -29,7 +29,9 @@ with job(snakemake.log[0], snakemake.threads):
     else:
         members = [""]
         if getattr(given, "snapshots", None):
-            members = [f"snapshot{cycle}." for cycle in range(1, read_json(given.head_identity)["snapshots"] + 1)]
+            told = read_json(given.head_identity)
+            checked(given.snapshots, {"digest": told["snapshots_digest"]})
+            members = [f"snapshot{cycle}." for cycle in range(1, told["snapshots"] + 1)]
         with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
             pixels = Pixels(Path(given.pixels).parent)
             augmentation, seed, views = settings["augmentation"], settings["seed"], settings["views"]

@@ -61,6 +61,7 @@ with job(snakemake.log[0], snakemake.threads):
             identity,
             snapshot,
             ranks,
+            setting.ids,
         )
         if not ranks.writes:
             raise SystemExit(0)
@@ -89,6 +90,7 @@ with job(snakemake.log[0], snakemake.threads):
         "lr": lrs,
         "lr_source": lr_source,
         "snapshots": len(cycles),
+        "snapshots_digest": file_digest(made.snapshots),
         "train_loss": last["train_loss"],
         "metrics": {name: figures[name] for name in ("accuracy", "log_loss") if figures},
         "precision": here.precision,

@@ -20,7 +20,7 @@ PARTS = ["Snakefile", "rules", "scripts", "schemas", "profiles", "envs"]
 CLASSES = ["bars", "rings"]
 TIMEOUT = 900  # seconds; a run takes one minute on two idle cores
 # One thread a job: jobs run side by side, and the bytes do not depend on how many cores there are.
-FAT = ["manifest", "pixels", "activations", "activations_tuned", "find_lr", "train", "predict"]
+FAT = ["manifest", "pixels", "activations", "activations_tuned", "find_lr", "train", "predict", "insight"]
 
 # Four stages that are of every kind: a head on plain and on augmented activations, all layers, a head on a tuned trunk.
 CONFIG = {

@@ -206,7 +206,7 @@ def test_defaults_are_filled_in_at_every_level_and_the_input_is_left_alone():
         | {"lr": "auto", "lr_ratio": 10.0, "snapshots": False, "first_view": 1}
         | {"optimizer": "sgd", "weight_decay": 0.0, "schedule": "sgdr", "label_smoothing": 0.0, "mixup": 0.0}
         | {"cutmix": 0.0, "class_weights": "none", "sampler": "shuffled", "averaging": "none", "ema_decay": 0.99}
-            | {"gpus": 1}
+        | {"gpus": 1}
     ]
     assert result["split"]["use"] == [0] and result["split"]["use"] is not resolve({})["split"]["use"]
 

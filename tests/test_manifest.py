@@ -386,13 +386,13 @@ def test_missing_and_doubled_columns_are_named(kaggle, tmp_path):
         (b"id,label\n/etc/passwd,ant\n", ["'/etc/passwd'", "out of the data folder"]),
         (b"id,label\na1,ant\nb1,bee\na1,bee\n", ["'a1': line 2 and line 4"]),
         (b"id,label\na1,ant\nb1,bee\n./a1,bee\n", ["'train/a1.jpg': line 2 and line 4"]),
-        (b'id,label\na1,ant\nb1,"be\re"\n', ["line break"]),
+        (b'id,label\na1,ant\nb1,"be\re"\n', ["carriage return"]),
         (b"id,label\na1,ant\na2,ant\nb1,ant\nb2,ant\n", ["one class 'ant'"]),
     ],
 )
 def test_broken_tables_are_refused_with_their_line(kaggle, tmp_path, content, parts):
     (tmp_path / "labels.csv").write_bytes(content)
-    refused(kaggle, tmp_path / "labels.csv" if "class" not in parts[0] and "break" not in parts[0] else "", *parts)
+    refused(kaggle, tmp_path / "labels.csv" if "class" not in parts[0] and "return" not in parts[0] else "", *parts)
 
 
 def test_no_usable_picture_is_an_error(kaggle, tmp_path):

@@ -63,7 +63,7 @@ def test_containers_install_the_pinned_list_on_condas_python():
 def test_every_module_that_is_imported_is_pinned():
     modules = set()
     folders = ("scripts", "tests", "tests/slurm", "bench")
-    ours = {path.stem for folder in folders for path in (ROOT / folder).glob("*.py")}
+    ours = {path.stem for folder in folders for path in (ROOT / folder).glob("*.py")} | {"torture"}
     for path in tracked_files():
         if path.suffix == ".py":
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -109,6 +109,10 @@ def test_the_makefile_has_its_targets_and_passes_its_variables_on():
         "submit",
         "plan",
         "score",
+        "torture",
+        "doctor",
+        "audit",
+        "unlock",
         "test",
         "lint",
         "format",
@@ -117,6 +121,7 @@ def test_the_makefile_has_its_targets_and_passes_its_variables_on():
         assert planned(target), target
     assert "snakemake submission --cores all" in planned()
     assert "snakemake report --cores 2 --configfile my.yaml" in planned("report", "CORES=2", "CONFIG=my.yaml")
+    assert "kills.py 7 " in planned("torture", "KILLS=7") and "doctor.py my.yaml" in planned("doctor", "CONFIG=my.yaml")
 
 
 @make

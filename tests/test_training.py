@@ -4,6 +4,7 @@ import copy
 import math
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -316,6 +317,16 @@ def test_asked_to_end_at_any_step_it_saves_that_step(tmp_path, monkeypatch, step
     resumed = head(seed=99)
     found = trained(resumed, tmp_path)
     assert same(resumed, whole) and without_seconds(found) == without_seconds(expected)
+
+
+def test_a_table_of_a_stage_that_was_resumed_has_its_columns_in_order(tmp_path):
+    """Kept in JSON with sorted keys, a resumed stage's columns were in another order."""
+    whole = trained(head(), tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        trained(head(), tmp_path, snapshot=lambda cycle: sys.exit(1) if cycle == 2 else None)
+    resumed = trained(head(), tmp_path)
+    assert [list(row) for row in resumed.batches] == [list(row) for row in whole.batches]
+    assert [list(row) for row in resumed.epochs] == [list(row) for row in whole.epochs]
 
 
 def test_a_resume_file_of_something_else_is_refused(tmp_path):

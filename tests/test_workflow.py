@@ -4,14 +4,13 @@ import csv
 import json
 import math
 import os
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
-from pipeline import CONFIG, TIMEOUT, Checkout, changed, changed_stage, picture
+from pipeline import CONFIG, Checkout, changed, changed_stage, picture
 
 RUN = "results/tiny"
 # What follows from new predictions, from a new network of the last stage, from any training.
@@ -194,69 +193,15 @@ def test_one_more_picture_reruns_all_but_the_weights(copy):
     assert copy.planned() == {}
 
 
-# ---- killed, failed, refused
-
-
-def living_in(folder: Path) -> list[int]:
-    """Processes whose working folder lies in ``folder``."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if Path(os.readlink(entry / "cwd")).is_relative_to(folder) and "Z" not in (entry / "stat").read_text():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
-
-
-def wait_for(condition, seconds: float):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel for the death of an orphan")
-def test_killed_in_training_it_goes_on_and_gives_the_same_bytes(finished, tmp_path):
-    """Killed with one core while all layers train; finished with one core: the bytes of two cores without a break."""
-    killed = finished.copy(tmp_path / "killed")
-    killed.configure(changed(run="killed"))
-    loop = killed["scripts/eightfold/training.py"]  # slower, so that the kill hits it; results are the same
-    source = loop.read_text(encoding="utf-8")
-    line = "            cycle = schedules.cycle_of(epoch, lengths)\n"
-    slow = source.replace(line, "            time.sleep(1.5)\n" + line, 1)
-    assert slow != source
-    loop.write_text(slow, encoding="utf-8")
-    log = killed["results/killed/logs/fold0/whole.train.log"]
-    process = killed.start("submission", cores=1)
-    try:
-        wait_for(lambda: process.poll() is not None or (log.exists() and "epoch 1" in log.read_text()), TIMEOUT)
-    finally:
-        process.kill()
-        process.stdout.close()
-        process.wait()
-    wait_for(lambda: not living_in(killed.folder), 60)
-    assert not killed["results/killed/fold0/whole/checkpoint.safetensors"].exists()
-    kept = list(killed["results/killed/.resume"].glob("*.safetensors"))
-    assert len(kept) == 1
-    killed.run("--unlock")
-    killed.run("submission", cores=1)
-    assert "resuming at step" in log.read_text()
-    for name in ("submission.csv", "metrics.json", "fold0/whole/checkpoint.safetensors", "fold0/again/batches.csv"):
-        whole, resumed = finished[f"{RUN}/{name}"].read_bytes(), killed[f"results/killed/{name}"].read_bytes()
-        if name.endswith(".safetensors"):  # its header tells the code that made it, which here is slower
-            whole, resumed = whole[-10_000:], resumed[-10_000:]
-        assert whole == resumed, name
-    assert killed.leftovers() == [] and not list(killed["results/killed/.resume"].glob("*"))
-    assert killed.planned() == {}
+# ---- failed, refused (killed: test_kills.py)
 
 
 def test_a_failing_job_says_why_and_leaves_nothing_half_written(finished, tmp_path):
     failing = finished.copy(tmp_path / "failing")
     failing.configure(changed_stage("again", lr=1e30))
     output = failing.run("submission", ok=False)
-    assert "stage again: the loss is" in output and "lower this stage's lr" in output and "rows [" in output
-    assert "Traceback" not in output
+    assert "stage again: the loss is" in output and "ower this stage's lr" in output
+    assert "look at the pictures of this batch: ['" in output and "Traceback" not in output
     made = {path.name for path in failing[f"{RUN}/fold0/again"].iterdir()}
     assert made <= {"loss.svg", "lr.svg"}  # of the run before, and stale: what trained them is gone
     assert "stage again: the loss is" in failing[f"{RUN}/logs/fold0/again.train.log"].read_text()

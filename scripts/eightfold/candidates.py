@@ -12,7 +12,7 @@ from eightfold import tables
 from eightfold.config import is_table
 from eightfold.files import UserError
 from eightfold.images import SUFFIXES
-from eightfold.listing import LITTER
+from eightfold.listing import LITTER, is_folder
 from eightfold.ordering import natural_key
 from eightfold.stores import Store
 from eightfold.tables import Row, listed, nearest, refuse_duplicates
@@ -166,7 +166,7 @@ def _empty_classes(root: Path, name: str, split: str, known: set[str]) -> list[C
     if not (root / name).is_dir():
         return []
     with os.scandir(root / name) as entries:
-        classes = {entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."} - LITTER
+        classes = {entry.name for entry in entries if is_folder(entry) and entry.name[0] != "."} - LITTER
     return [
         Candidate("", _prefix(name) + label, split, (label,), "a class folder without a picture")
         for label in classes - known
@@ -298,8 +298,8 @@ def _prefix(folder: str) -> str:
 
 def _unsafe(text: str) -> str:
     """Why a text cannot stand in a table; empty if it can."""
-    if re.search("[\r\n\0]", text):
-        return "the name or its label holds a line break"
+    if re.search("[\r\0]", text):  # a line feed is quoted in every table; these no CSV reader takes
+        return "the name or its label holds a carriage return or a zero byte"
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -14,6 +14,7 @@ import yaml
 from eightfold.files import UserError
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
+LARGEST = 2**18  # bytes of a config file; YAML is read at a megabyte in seconds
 MOST_EPOCHS = 10_000  # of one stage; more is a slip of the keyboard
 NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 WORDS = {"true": True, "false": False}
@@ -67,6 +68,8 @@ def check_yaml_file(path: str | os.PathLike) -> dict:
     a key given twice (the last would win), a key that is not text, and anchors (a few of them can expand without end).
     """
     try:
+        if os.path.getsize(path) > LARGEST:
+            raise UserError(f"{path}: larger than {LARGEST:,} bytes, so it is no config")
         text = Path(path).read_text(encoding="utf-8-sig")
         for number, line in enumerate(text.splitlines(), start=1):
             if "\t" in line[: len(line) - len(line.lstrip())]:
@@ -82,7 +85,7 @@ def check_yaml_file(path: str | os.PathLike) -> dict:
             f"{path}: {f'line {mark.line + 1}: ' if mark else ''}{error.problem or error.context}"
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-13-01
-        raise UserError(f"{path}: not YAML that can be read: {error}") from error
+        raise UserError(f"{path}: not YAML that can be read: {' '.join(str(error).split())}") from error
     if not isinstance(result, dict | None):
         raise UserError(f"{path}: must be a mapping of keys (key: value), not {_given(result)}")
     return result or {}

@@ -32,6 +32,12 @@ class Device(NamedTuple):
         return str(self.dtype).removeprefix("torch.")
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that a device has no room left. Only CUDA has a type for that."""
+    told = ("can't allocate memory", "not enough memory", "MPS backend out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in told)
+
+
 def _computes_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 natively; emulated, it would be slower than float32."""
     if device.type == "cuda":

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,15 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with os.scandir(
+        path.parent
+    ) as entries:  # what a killed job left half-written; two at once are kept apart by a lock
+        stale = [e for e in entries if e.name.startswith(f".{path.name}.") and e.name.endswith(".tmp")]
+    for old in stale:
+        if old.is_dir(follow_symlinks=False):
+            shutil.rmtree(old.path, ignore_errors=True)
+        else:
+            Path(old.path).unlink(missing_ok=True)
     try:
         yield temporary
         with open(temporary, "rb") as file:

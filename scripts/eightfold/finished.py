@@ -34,7 +34,9 @@ def members(given, train: str) -> list[Member]:
         if snapshot is None:
             result.append(Member(fold, trunk, "", head, ""))
             continue
-        for cycle in range(1, read_json(head_identity)["snapshots"] + 1):
+        told = read_json(head_identity)
+        checked(snapshot, {"digest": told["snapshots_digest"]})
+        for cycle in range(1, told["snapshots"] + 1):
             name = f"snapshot{cycle}."
             # A head stage's snapshots hold no trunk: that is the earlier stage's.
             own = (snapshot, name) if train == "all" else (trunk, "")

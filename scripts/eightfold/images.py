@@ -1,9 +1,11 @@
 """Any picture file to 8-bit RGB, upright. The one place that knows what Pillow does with odd files."""
 
+import contextlib
 import importlib
 import io
 import os
 import struct
+import threading
 import warnings
 import zlib
 from typing import BinaryIO
@@ -19,6 +21,8 @@ SUFFIXES = frozenset(
 )
 MAX_PIXELS = 178_956_970  # more is a decompression bomb: half a gigabyte of RGB, and Pillow's own limit for an error
 THUMB = 16  # side of a thumbnail, pixels
+LARGE = 2**23  # pixels; larger pictures are decoded one at a time, or sixteen threads would need gigabytes each
+MAX_SCANS = 100  # of a progressive JPEG; each goes over the whole picture, and one of a few bytes may do so for hours
 MAX_ASPECT = 100  # a longer strip turns into a bomb when its SHORT side is resized to the training size
 
 # By content, not by suffix. Not every format Pillow knows: its EPS reader would run Ghostscript on the file, and TGA
@@ -43,6 +47,8 @@ _ORIENTATION = 0x0112
 # Pillow's remarks on odd metadata and on pictures of half of MAX_PIXELS name no file, so they would only be noise.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
+
+_one_large = threading.Lock()
 
 Span = tuple[float, float] | None  # the values that become black and white
 
@@ -75,14 +81,17 @@ def decode(
     try:
         with Image.open(source, formats=_known_formats()) as image:
             _check_size(*image.size)  # before any pixel is decoded
+            _check_scans(image)
             if short_side:
                 image.draft(None, (2 * short_side, 2 * short_side))
-            image.load()
-            orientation = _orientation(image)
-            rgb = _to_rgb(image, span)
-            mode = image.mode
-        if orientation in _UPRIGHT:
-            rgb = rgb.transpose(_UPRIGHT[orientation])
+            large = image.width * image.height > LARGE
+            with _one_large if large else contextlib.nullcontext():
+                image.load()
+                orientation = _orientation(image)
+                rgb = _to_rgb(image, span)
+                mode = image.mode
+                if orientation in _UPRIGHT:
+                    rgb = rgb.transpose(_UPRIGHT[orientation])
     except BadImage:
         raise
     except Image.UnidentifiedImageError as error:
@@ -109,6 +118,16 @@ def _check_size(width: int, height: int) -> None:
         raise BadImage(f"decompression bomb: {width} x {height} is more than {MAX_PIXELS:,} pixels")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise BadImage(f"{width} x {height}: one side is more than {MAX_ASPECT} times the other")
+
+
+def _check_scans(image: Image.Image) -> None:
+    if image.format in ("JPEG", "MPO"):
+        at = image.fp.tell()
+        image.fp.seek(0)
+        scans = image.fp.read().count(b"\xff\xda")
+        image.fp.seek(at)
+        if scans > MAX_SCANS:
+            raise BadImage(f"a progressive JPEG of {scans} scans, more than {MAX_SCANS}")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -162,9 +181,10 @@ def _stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
 def _array(content: bytes, span: Span) -> tuple[Image.Image, str]:
     """A .npy file as a picture. Its mode is told as its type and channels, e.g. float32x2."""
     try:
-        return _drawn(np.load(io.BytesIO(content), allow_pickle=False), span)
-    except _DAMAGE as error:
-        raise BadImage(f"not a readable .npy file ({error})") from error
+        values = np.load(io.BytesIO(content), allow_pickle=False)
+    except Exception as error:  # its header is read as Python, and raises whatever that can raise
+        raise BadImage(f"not a readable .npy file ({' '.join(str(error).split())})") from error
+    return _drawn(values, span)
 
 
 def _drawn(values: np.ndarray, span: Span) -> tuple[Image.Image, str]:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from eightfold import nets
-from eightfold.devices import Device
+from eightfold.devices import Device, out_of_memory
 from eightfold.runtime import log
 from eightfold.shards import BATCH
 
@@ -34,8 +34,8 @@ def outputs(
                 if inputs.dim() == 4:
                     inputs = inputs.contiguous(memory_format=torch.channels_last)
                 parts.append(module(inputs).float().cpu())
-            except torch.OutOfMemoryError:
-                if size == 1:
+            except (RuntimeError, MemoryError) as error:
+                if size == 1 or not out_of_memory(error):
                     raise
                 size //= 2
                 log.info("out of device memory: going on with batches of %d", size)

@@ -60,15 +60,16 @@ def flat_maps(values: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits  # scikit-learn's own
 
-    parts = min(50, *values.shape)
-    components = PCA(parts, svd_solver="full").fit_transform(values.astype(np.float64))
-    pca = np.zeros((len(values), 2))
-    pca[:, : min(2, parts)] = components[:, :2]
-    tsne = pca
-    if len(values) > 5:
-        perplexity = min(30.0, (len(values) - 1) / 3)
-        # One thread: for a thousand pictures more only wait for one another, for minutes where the machine is busy.
-        with threadpool_limits(1):
+    # One thread: the same bytes whatever the job was given, and for a thousand pictures more only wait for one another,
+    # for minutes where the machine is busy.
+    with threadpool_limits(1):
+        parts = min(50, *values.shape)
+        components = PCA(parts, svd_solver="full").fit_transform(values.astype(np.float64))
+        pca = np.zeros((len(values), 2))
+        pca[:, : min(2, parts)] = components[:, :2]
+        tsne = pca
+        if len(values) > 5:
+            perplexity = min(30.0, (len(values) - 1) / 3)
             tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(components)
 
     def unit(places):
@@ -80,8 +81,11 @@ def flat_maps(values: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
 def nearest(values: np.ndarray, number: int = NEIGHBOURS) -> np.ndarray:
     """(n, number) of the pictures with the highest cosine similarity, the likest first; a picture is not its own."""
+    from threadpoolctl import threadpool_limits
+
     unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    like = unit @ unit.T
+    with threadpool_limits(1):  # as in flat_maps
+        like = unit @ unit.T
     np.fill_diagonal(like, -np.inf)
     return np.argsort(-like, axis=1, kind="stable")[:, : min(number, len(values) - 1)]
 

@@ -31,7 +31,7 @@ def files_below(root: str | os.PathLike) -> Iterator[tuple[str, int]]:
             raise UserError(f"{folder}: cannot be read as a folder ({error.strerror})") from error
         for entry in entries:
             name = prefix + entry.name
-            if entry.is_dir():
+            if is_folder(entry):
                 inner = links
                 if entry.is_symlink():
                     target = os.path.realpath(entry.path)
@@ -72,8 +72,16 @@ def _content(path: str, size: int) -> str:
     return fingerprint(path) if path.endswith(".json") and size > LARGE else file_digest(path)
 
 
+def is_folder(entry: os.DirEntry) -> bool:
+    """Whether an entry is a folder, or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def _bytes(entry: os.DirEntry) -> int:
     try:
         return entry.stat().st_size
-    except OSError:  # a dangling link
+    except OSError:  # a dangling link, or one to itself
         return -1

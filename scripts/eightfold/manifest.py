@@ -13,7 +13,7 @@ import pandas as pd
 
 from eightfold import candidates, images
 from eightfold.candidates import Candidate
-from eightfold.files import UserError, digest, read_json, replacing, write_json, write_table
+from eightfold.files import UserError, digest, file_digest, read_json, replacing, write_json, write_table
 from eightfold.ordering import rising
 from eightfold.stores import Store
 from eightfold.tables import listed, split_labels
@@ -124,7 +124,8 @@ def write_manifest(folder: str | os.PathLike, manifest: Manifest) -> None:
         np.save(file, manifest.thumbnails, allow_pickle=False)
     write_table(Path(folder, "manifest.csv"), manifest.table)
     write_table(Path(folder, "rejected.csv"), manifest.rejected)
-    write_json(Path(folder, "manifest.json"), manifest.info)
+    table = file_digest(Path(folder, "manifest.csv"))
+    write_json(Path(folder, "manifest.json"), manifest.info | {"table": table})
 
 
 def read_manifest(folder: str | os.PathLike) -> tuple[pd.DataFrame, dict]:
@@ -132,11 +133,12 @@ def read_manifest(folder: str | os.PathLike) -> tuple[pd.DataFrame, dict]:
 
     Raises UserError if the table is not the one that manifest.json describes.
     """
-    info = read_json(Path(folder, "manifest.json"))
-    table = read_text_table(Path(folder, "manifest.csv")).astype(dict.fromkeys(NUMBERS, np.int64))
-    if identity(table, info) != info["digest"]:
-        raise UserError(f"{folder}: manifest.csv is not the table of manifest.json; delete the folder and run again")
-    return table, info
+    info, path = read_json(Path(folder, "manifest.json")), Path(folder, "manifest.csv")
+    if info.pop("table", None) in (None, file_digest(path)):
+        table = read_text_table(path).astype(dict.fromkeys(NUMBERS, np.int64))
+        if identity(table, info) == info["digest"]:
+            return table, info
+    raise UserError(f"{folder}: manifest.csv is not the table of manifest.json; delete the folder and run again")
 
 
 def read_thumbnails(folder: str | os.PathLike, rows: int) -> np.ndarray:

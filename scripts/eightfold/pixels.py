@@ -5,6 +5,7 @@ pixels, height, width, crc32) per row of the manifest, and `pixels.json`, its id
 bytes, so that they index a (pixels, 3) array directly.
 """
 
+import hashlib
 import os
 import shutil
 import zlib
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from eightfold.files import UserError, replacing
+from eightfold.files import UserError, read_json, replacing
 
 MAX_ASPECT = 8  # a longer strip is cropped to its middle: a 1 x 20,000 image would else fill gigabytes
 
@@ -94,18 +95,33 @@ def join(folder: str | os.PathLike, parts: Sequence[str | os.PathLike]) -> np.nd
     return index
 
 
+def index_digest(index: np.ndarray) -> str:
+    """Digest of an index, and by its checksums of all pixels: `pixels.json` tells it."""
+    return hashlib.blake2b(np.ascontiguousarray(index, np.int64), digest_size=16).hexdigest()
+
+
 class Pixels:
-    """A packed folder, read by memory map. ``pixels[row]`` is one image; ``pixels.batch(rows)`` many, end to end."""
+    """A packed folder, read by memory map. ``pixels[row]`` is one image; ``pixels.batch(rows)`` many, end to end.
+
+    Raises UserError for a folder that is not what its `pixels.json` tells, where there is one.
+    """
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
         try:
-            self.index = np.load(self.folder / "index.npy", allow_pickle=False)
+            with open(self.folder / "index.npy", "rb") as file:
+                self.index = np.lib.format.read_array(file, allow_pickle=False)
             size = (self.folder / "pixels.u8").stat().st_size
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # an .npy header is read as Python, and raises whatever that can raise
             raise UserError(
                 f"{self.folder}: not a readable pixel cache ({error}); delete the folder and run again"
             ) from error
+        told = self.folder / "pixels.json"
+        if told.is_file() and read_json(told)["index"] != index_digest(self.index):
+            raise UserError(
+                f"{self.folder / 'index.npy'}: damaged, or not the index that pixels.json was written for; delete the "
+                "folder and run again"
+            )
         wanted = int((self.index[:, 1] * self.index[:, 2]).sum()) * 3
         if size != wanted:
             raise UserError(

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import logging
 import os
@@ -98,6 +99,21 @@ def _alone(log_path: Path) -> Iterator[None]:
         yield
 
 
+def _of_the_disk(error: Exception) -> str:
+    """What a disk's refusal says to a person, the files that were finished being whole; empty for any other error."""
+    remedies = {
+        errno.ENOSPC: "the disk is full: make room, `make clean_cache` frees what runs share",
+        errno.EDQUOT: "the disk quota is used up: make room, `make clean_cache` frees what runs share",
+        errno.EFBIG: "the file would be larger than this system or user may write",
+        errno.EROFS: "the file system is read-only: mount it writable",
+        errno.EACCES: "no permission: see who owns the file and its folder",
+        errno.EIO: "the disk or the network that it is on does not answer",
+        errno.ESTALE: "the network file system has lost the file: mount it again",
+    }
+    remedy = remedies.get(error.errno or 0) if isinstance(error, OSError) else None
+    return f"{error}; {remedy}, and run the same command again" if remedy else ""
+
+
 @contextlib.contextmanager
 def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
     """Run a script's work: messages go to ``log_path`` and the console, SIGTERM ends it, errors are told in one line.
@@ -108,31 +124,32 @@ def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
     _die_with_parent()
     _keep_freed_memory()
     signal.signal(signal.SIGTERM, _on_sigterm)
-    Path(log_path).parent.mkdir(parents=True, exist_ok=True)
-    file_handler = logging.FileHandler(log_path, encoding="utf-8")
-    file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(logging.Formatter("\r\x1b[K%(message)s" if _on_terminal() else "%(message)s"))  # over a bar
-    if rank():  # what all processes tell is told by the first
-        file_handler.setFormatter(logging.Formatter(f"%(asctime)s rank {rank()}: %(message)s", "%H:%M:%S"))
-    log.handlers = [file_handler, console]
+    log.handlers = [console]
     log.setLevel(logging.WARNING if rank() else logging.INFO)
     log.propagate = False
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, must not bury what is told
     started = time.monotonic()
     try:
+        Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+        file_handler = logging.FileHandler(log_path, encoding="utf-8")
+        who = f"rank {rank()}: " if rank() else ""  # what all processes tell is told by the first
+        file_handler.setFormatter(logging.Formatter(f"%(asctime)s {who}%(message)s", "%H:%M:%S"))
+        log.handlers = [file_handler, console]
         with contextlib.nullcontext() if rank() else _alone(Path(log_path)):
             yield
+        if not rank():
+            file_handler.emit(
+                log.makeRecord(log.name, logging.INFO, "", 0, f"done in {time.monotonic() - started:.1f} s", (), None)
+            )
     except UserError as error:
         log.error("Error: %s\nLog: %s", error, log_path)
         sys.exit(1)
-    except Exception:
-        log.error("%s\nLog: %s", traceback.format_exc(), log_path)
+    except Exception as error:
+        told = _of_the_disk(error)
+        log.error("%s\nLog: %s", f"Error: {told}" if told else traceback.format_exc(), log_path)
         sys.exit(1)
-    if rank():
-        return
-    file_handler.emit(
-        log.makeRecord(log.name, logging.INFO, "", 0, f"done in {time.monotonic() - started:.1f} s", (), None)
-    )
 
 
 def _on_terminal() -> bool:

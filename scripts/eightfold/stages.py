@@ -18,7 +18,7 @@ from eightfold.sources import Activations, Views
 class Setting(NamedTuple):
     """All that a stage is trained on.
 
-    targets: of every row of the manifest, class indices int64 (rows,) or labels float32 (rows, classes).
+    targets: of every row of the manifest, class indices int64 (rows,) or labels float32 (rows, classes). ids: of every row.
     """
 
     net: nn.Module
@@ -27,6 +27,7 @@ class Setting(NamedTuple):
     train_rows: np.ndarray
     valid_rows: np.ndarray
     classes: list[str]
+    ids: list[str]
 
 
 def identity_inputs(given) -> list[str]:
@@ -69,7 +70,8 @@ def setting_of(given, settings: dict, fold: str, device: Device) -> Setting:
         source = Views(pixels, stage["size"], settings["augmentation"], seed, weights["mean"], weights["std"], device)
     if not len(train_rows):
         raise UserError(f"fold {fold}: no training images")
-    return Setting(net, source, manifest.targets(table, info), train_rows, valid_rows, info["classes"])
+    targets, ids = manifest.targets(table, info), table["id"].tolist()
+    return Setting(net, source, targets, train_rows, valid_rows, info["classes"], ids)
 
 
 def checkpoint_tensors(net: nn.Module) -> dict:

@@ -6,6 +6,7 @@ record whose id is 4f29, `x.npy/7` the eighth array: both come as the bytes of a
 `train.bson/42` is the picture of the document whose id is 42 (documents.py).
 """
 
+import errno
 import importlib
 import io
 import json
@@ -25,7 +26,7 @@ import numpy as np
 from eightfold.documents import Documents
 from eightfold.files import UserError
 from eightfold.images import BadImage
-from eightfold.listing import LITTER, files_below
+from eightfold.listing import LITTER, files_below, is_folder
 
 MAX_MEMBER = 2**30  # bytes: twice the largest picture that images.py takes, as RGB
 MAX_UNPACKED = 2**33  # bytes of a .7z archive, which can only be unpacked as a whole
@@ -50,7 +51,9 @@ class Store:
 
     def folders(self) -> list[str]:
         """Names of the folders at the root, and of those in the archives that were opened: for messages."""
-        here = [entry.name for entry in os.scandir(self.root) if entry.is_dir() or entry.name.endswith((".zip", ".7z"))]
+        here = [
+            entry.name for entry in os.scandir(self.root) if is_folder(entry) or entry.name.endswith((".zip", ".7z"))
+        ]
         inner = {
             f"{path}/{name.split('/')[0]}" for path, opened in self._open.items() for name in opened.names()[:9999]
         }
@@ -76,7 +79,7 @@ class Store:
         container, inner = self._split(path)
         if container and inner:
             return self._container(container).read(inner)
-        return Path(self.root, path).read_bytes()
+        return _content(os.path.join(self.root, path))
 
     def records(self, path: str) -> list[dict]:
         """The records of a JSON file, parsed once. Raises UserError naming the file unless it is a list of them."""
@@ -107,6 +110,16 @@ class Store:
                 if container in self._open or os.path.isfile(os.path.join(self.root, container)):
                     return container, "/".join(parts[end:])
         return "", ""
+
+
+def _content(path: str) -> bytes:
+    """The bytes of a plain file. Raises OSError for one that has no end (a pipe, a device) or is too large."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "no plain file", path)
+    if found.st_size > MAX_MEMBER:
+        raise OSError(errno.EFBIG, f"{found.st_size:,} bytes, more than {MAX_MEMBER:,}", path)
+    return Path(path).read_bytes()
 
 
 class _Zip:
@@ -270,8 +283,8 @@ class _Stack:
 
     def __init__(self, path: str, reading: dict):
         try:
-            self.arrays = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            self.arrays = np.lib.format.open_memmap(path, mode="r")  # objects, which would be pickles, are refused
+        except Exception as error:  # its header is read as Python, and raises whatever that can raise
             raise UserError(f"{path}: not a readable .npy file ({error})") from error
         if self.arrays.ndim not in (3, 4):
             raise UserError(f"{path}: an array of shape {self.arrays.shape} is no stack of pictures")

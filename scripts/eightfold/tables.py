@@ -198,8 +198,9 @@ def _numbers(store: Store, path: str, key: str) -> Table:
     """A one-dimensional .npy file of labels: columns id, the number of the row, and label."""
     table = Path(store.root, path)
     try:
-        labels = np.load(table, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with open(table, "rb") as file:
+            labels = np.lib.format.read_array(file, allow_pickle=False)
+    except Exception as error:  # its header is read as Python, and raises whatever that can raise
         raise UserError(f"{table}: cannot be read as a .npy file ({error}); data.{key} names it") from error
     if labels.ndim != 1:
         raise UserError(f"{table}: an array of shape {labels.shape}; a label a picture is wanted (data.{key})")

@@ -13,7 +13,7 @@ from torch import nn
 
 from eightfold import inference, metrics, nets, regularise, schedules, tensors
 from eightfold.averaging import Average, refresh_batchnorm
-from eightfold.devices import Device
+from eightfold.devices import Device, out_of_memory
 from eightfold.distributed import Ranks, of_whole_batch
 from eightfold.files import UserError
 from eightfold.optimizers import SGD
@@ -88,6 +88,8 @@ class Stepper:
         else:
             self.optimizer = SGD(parameters, MOMENTUM, decay)
         self.micro_batch: int | None = None  # images; None: the whole batch
+        self.buffers = [buffer for buffer in net.buffers() if buffer.numel()]  # BatchNorm's running figures
+        self.before = [buffer.clone() for buffer in self.buffers]
 
     def __call__(
         self, inputs: torch.Tensor, targets: torch.Tensor, lrs: Sequence[float], seed: int, batch: int | None = None
@@ -100,22 +102,25 @@ class Stepper:
         for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
             group["lr"] = lr
         nets.set_training(self.net, self.bn_freeze)
+        _copy(self.buffers, self.before)
         while True:
             try:
                 with self.ranks.step_on(batch):
                     loss = self._gradients(inputs, targets, seed, batch)
                 break
-            except torch.OutOfMemoryError as error:
-                if self.ranks.count > 1:  # the others wait in the middle of the step for what this one cannot send
+            except (RuntimeError, MemoryError) as error:
+                # The others wait in the middle of the step for what this one cannot send.
+                if out_of_memory(error) and self.ranks.count > 1:
                     raise UserError(
                         f"out of device memory with {len(inputs)} of the batch's {batch} pictures on this device; "
                         "take a smaller batch_size, or more gpus for this stage"
                     ) from error
                 size = self.micro_batch or len(inputs)
-                if size < 4:
+                if size < 4 or not out_of_memory(error):
                     raise
                 self.micro_batch = math.ceil(size / 2)
                 self.optimizer.zero_grad(set_to_none=True)
+                _copy(self.before, self.buffers)  # what the broken-off attempt has counted, counts for nothing
                 log.info(
                     "out of device memory: going on with micro-batches of %d, gradients accumulated to the same batch of %d",
                     self.micro_batch,
@@ -143,6 +148,12 @@ class Stepper:
                 loss.backward()
                 total += loss.item()
         return total
+
+
+def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
+    if source:
+        with torch.no_grad():
+            torch._foreach_copy_(target, source)  # one call: a network has hundreds of these small tensors
 
 
 def _parameters(stepper: Stepper) -> list[nn.Parameter]:
@@ -195,6 +206,7 @@ def train(
     identity: str,
     snapshot: Callable[[int], None] = lambda cycle: None,
     ranks: Ranks | None = None,
+    ids: Sequence[str] | None = None,
 ) -> Records:
     """Train ``net`` through a stage, in place (it ends as the stage's average, where there is one), and tell each mini-batch and epoch.
 
@@ -202,9 +214,9 @@ def train(
     first_view, cycles, cycle_len, cycle_mult, and its options (regularise, averaging), each off where absent. lrs: the rate of each layer group at the start of a cycle. resume: the
     file that holds an unfinished stage; written each epoch and on SIGTERM, refused unless it carries ``identity``.
     snapshot: called with the number of each cycle, from 1, when its last epoch has ended. ranks: the processes that
-    train this stage together, each of which calls this; the first alone writes.
+    train this stage together, each of which calls this; the first alone writes. ids: the pictures' names, by row.
 
-    Raises UserError when the loss is not a number, naming step, rate and rows; SystemExit after SIGTERM.
+    Raises UserError when the loss is not a number, naming step, rate and pictures; SystemExit after SIGTERM.
     """
     if len(train_rows) < 2:
         raise UserError(f"stage {stage['name']}: {len(train_rows)} training images; at least 2 are needed")
@@ -238,9 +250,10 @@ def train(
             inputs, wanted = _part_of(batches[i], ranks, view, source, all_targets, stage, seed, step)
             loss = stepper(inputs, wanted, rates, seed_for(seed, "dropout", stage["name"], step), len(batches[i]))
             if not math.isfinite(loss):
+                named = [ids[row] for row in batches[i]] if ids is not None else batches[i].tolist()
                 raise UserError(
                     f"stage {stage['name']}: the loss is {loss} at step {step} (epoch {epoch + 1}), learning rate {rates[-1]:.3g}, "
-                    f"rows {batches[i].tolist()}. Nothing was written; lower this stage's lr or look at those images"
+                    f"{_kept(records, resume)}. Lower this stage's lr, or look at the pictures of this batch: {named}"
                 )
             average.after_step(net)
             cycle = schedules.cycle_of(epoch, lengths)
@@ -258,7 +271,7 @@ def train(
                 _end_epoch(
                     net, source, targets, valid_rows, epoch, cycle, records, device, time.monotonic() - began, ranks
                 )
-                _refuse_divergence(net, records.epochs[-1], stage["name"], lrs[-1])
+                _refuse_divergence(net, records, stage["name"], lrs[-1], resume)
                 if epoch + 1 == ends[cycle]:
                     if ranks.writes:
                         snapshot(cycle + 1)
@@ -290,19 +303,26 @@ def _part_of(rows, ranks, view, source, all_targets, stage, seed, step) -> tuple
     return inputs, all_targets[torch.from_numpy(own)]
 
 
-def _refuse_divergence(net: nn.Module, told: dict, stage: str, lr: float) -> None:
+def _kept(records: Records, resume: Path) -> str:
+    """Where the last good state of a stage lies, when it has gone wrong."""
+    done = records.epochs[-1]["epoch"] if records.epochs else 0
+    return f"the state after epoch {done} is kept: {resume}" if done and resume.exists() else "nothing was written"
+
+
+def _refuse_divergence(net: nn.Module, records: Records, stage: str, lr: float, resume: Path) -> None:
     """Raise UserError when an epoch leaves a network that is of no use, though each mini-batch's loss was a number.
 
     The last update shows in no loss of training, and BatchNorm hides weights that have exploded until eval mode.
     """
     lost = [name for name, value in net.state_dict().items() if not value.isfinite().all()]
+    told, good = records.epochs[-1], Records(records.batches, records.epochs[:-1])
     loss = told["valid_loss"]
     if not lost and (loss is None or math.isfinite(loss)):
         return
     what = f"the validation loss is {loss}" if not lost else f"{lost[0]} holds numbers that are not finite"
     raise UserError(
-        f"stage {stage}: {what} after epoch {told['epoch']}, learning rate {lr:.3g}: the training has diverged. "
-        "Nothing was written; lower this stage's lr"
+        f"stage {stage}: {what} after epoch {told['epoch']}, learning rate {lr:.3g}: the training has diverged; "
+        f"{_kept(good, resume)}. Lower this stage's lr"
     )
 
 

@@ -1,0 +1,9 @@
+"""Before a run of `make`: release the lock that a killed one left, or say what to do. Run by hand: python scripts/unlock.py."""
+
+import sys
+
+from eightfold.lock import release_dead
+
+if __name__ == "__main__":
+    if told := release_dead():
+        print(told, file=sys.stderr)

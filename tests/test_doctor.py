@@ -1,0 +1,98 @@
+"""The doctor: says that all is well where it is, and names what is not, with what to do."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pipeline import ROOT, changed
+
+from eightfold import doctor
+from eightfold.config import resolve
+from eightfold.plan import Plan
+
+
+def examined(monkeypatch, folder: Path, config: dict) -> dict[str, doctor.Finding]:
+    monkeypatch.chdir(folder)
+    findings = list(doctor.examine(Plan(resolve(config))))
+    return {finding.what: finding for finding in findings}
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return finished.copy(tmp_path / "checkout")
+
+
+def asked(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / "doctor.py"), *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_a_sound_run_is_well_and_every_file_of_it_was_looked_at(finished):
+    done = asked(finished.folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("All is well.\n") and " BAD " not in done.stdout
+    assert int(re.search(r"(\d+) of earlier runs looked through, all whole", done.stdout)[1]) >= 15
+
+
+def test_each_damage_is_named_with_its_remedy_and_the_status_is_not_0(copy):
+    pixels = next(copy["results/cache"].glob("pixels-*/pixels.u8"))
+    with open(pixels, "r+b") as file:
+        file.seek(1000)
+        file.write(b"\0\1\2\3" * 9)
+    checkpoint = copy["results/tiny/fold0/whole/checkpoint.safetensors"]
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-5])
+    next(copy["results/cache"].glob("activations-plain-*/*.safetensors")).unlink()
+    done = asked(copy.folder)
+    assert done.returncode == 1 and done.stdout.endswith("3 to mend\n") and "Traceback" not in done.stderr
+    for path in (pixels.parent, checkpoint):
+        assert f"-> delete {path.relative_to(copy.folder)} and run again" in done.stdout
+    assert re.search(r"views_0-0\.safetensors.*No such file", done.stdout)
+
+
+def test_what_a_run_lacks_is_said(monkeypatch, copy):
+    config = changed(device={"kind": "mps"}, model={"weights": "nowhere.pth"})
+    config["data"] = {"source": "csv", "root": "pictures", "labels": "none.csv"}
+    found = examined(monkeypatch, copy.folder, config)
+    assert found["device"].state == doctor.BAD or sys.platform == "darwin"
+    assert found["weights"].told == "nowhere.pth: no such file" and found["weights"].state == doctor.BAD
+    assert found["data"].state == doctor.BAD and "data.labels (none.csv)" in found["data"].told
+    shutil.rmtree(copy["pictures"])
+    assert "no such folder" in examined(monkeypatch, copy.folder, changed())["data"].told
+
+
+def test_missing_packages_room_and_a_lock_are_seen(monkeypatch, copy):
+    monkeypatch.setattr(doctor, "pins", lambda: {"torch": "0.1", "no-such-package": "1.0"})
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    (copy[".snakemake/locks"]).mkdir(exist_ok=True)
+    copy[".snakemake/locks/0.output.lock"].write_text("x")
+    monkeypatch.chdir(copy.folder)
+    found = [(f.what, f.state, f.told + f.remedy) for f in doctor.examine(Plan(resolve(changed())))]
+    assert any(what == "packages" and state == doctor.BAD and "no-such-package" in told for what, state, told in found)
+    assert any(what == "packages" and state == doctor.NOTE and "for 0.1" in told for what, state, told in found)
+    assert any(what == "disk" and state == doctor.BAD and "make room" in told for what, state, told in found)
+    assert any(what == "results" and state == doctor.NOTE and "make unlock" in told for what, state, told in found)
+
+
+def test_what_it_says_a_run_needs_is_about_what_one_takes(monkeypatch, finished):
+    from eightfold import nets
+
+    monkeypatch.chdir(finished.folder)
+    plan = Plan(resolve(changed()))
+    trunk = nets.trunk_outline("shufflenet_v2_x0_5")
+    parameters = sum(tensor.numel() for tensor in trunk.state_dict().values())
+    wanted = doctor.needed(plan, doctor.pictures(plan), trunk.features, parameters)
+    wanted.pop(f"{plan.run}/.resume")  # gone at the end
+    large = [path for path in Path("results").rglob("*") if path.suffix in (".safetensors", ".u8")]
+    taken = sum(path.stat().st_size for path in large)
+    assert 0.8 * taken < sum(wanted.values()) < 1.3 * taken
+
+
+def test_the_rule_and_a_wrong_config_say_the_same(copy):
+    output = copy.run("doctor")
+    assert "All is well." in output
+    copy["bad.yaml"].write_text("rnu: x\n")
+    done = asked(copy.folder, "bad.yaml")
+    assert done.returncode == 1 and "did you mean run" in done.stderr and "Traceback" not in done.stderr

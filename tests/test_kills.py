@@ -1,0 +1,125 @@
+"""Killed at chosen moments, the workflow goes on and ends in the same bytes. The long version: `make torture`."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pipeline import ROOT, Checkout, changed
+from torture import kills
+
+from eightfold import lock
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel for the death of an orphan")
+
+
+@linux
+def test_killed_again_and_again_it_ends_in_the_same_bytes(finished, tmp_path):
+    """The job, Snakemake, and all at once; while it starts, while it trains, while it writes."""
+    killed = finished.copy(tmp_path / "killed")
+    killed.configure(changed(run="killed"))
+    plan = [("snakemake", "epoch"), ("job", "script"), ("group", "writing"), ("snakemake", "starting")]
+    # What the runs share is there: it is the run's own jobs that are killed.
+    whole = {name.replace("results/tiny/", "results/killed/"): data for name, data in kills.results(finished).items()}
+    seen = kills.round_of_kills(killed, whole, 4, 7, plan=plan)
+    assert [kill["victim"] for kill in seen["kills"]] and len(seen["kills"]) >= 3
+    assert {name for name in seen["different"] if not name.startswith("results/tiny/")} <= {
+        "results/killed/config.json"
+    }
+    assert seen["repeated"] == [] and seen["leftovers"] == [] and max([0, *seen["lost"]]) <= 1
+    assert seen["unlocked"] >= 2 and not list(killed["results/killed/.resume"].glob("*"))
+    assert killed.planned() == {}
+
+
+# ---- the lock that a dead run leaves
+
+
+def running(folder: Path, seconds: float = 60) -> subprocess.Popen:
+    """A process that holds ``folder`` as a run does, with Snakemake's lock beside it."""
+    program = (
+        "import sys, time; from pathlib import Path; from eightfold import lock; folder = Path(sys.argv[1])\n"
+        "(folder / 'locks').mkdir(parents=True, exist_ok=True); (folder / 'locks' / '0.output.lock').write_text('x')\n"
+        f"lock.hold(folder); print('held', flush=True); time.sleep({seconds})\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    command = [sys.executable, "-c", program, str(folder)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_the_lock_of_the_living_stays_and_that_of_the_dead_goes(tmp_path):
+    folder = tmp_path / ".snakemake"
+    assert lock.release_dead(folder) == ""
+    process = running(folder)
+    try:
+        assert f"process {process.pid} on" in lock.release_dead(folder)
+        assert "left alone" in lock.release_dead(folder) and list((folder / "locks").iterdir())
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert f"process {process.pid} on" in (told := lock.release_dead(folder)) and "its lock is released" in told
+    assert not list((folder / "locks").iterdir()) and lock.release_dead(folder) == ""
+
+
+def test_a_lock_that_cannot_be_told_is_left_with_what_to_do(tmp_path, monkeypatch):
+    folder = tmp_path / ".snakemake"
+    (folder / "locks").mkdir(parents=True)
+    (folder / "locks" / "0.output.lock").write_text("x")
+    assert "make unlock" in lock.release_dead(folder)  # nobody has said that he runs
+    process = running(folder)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    later = time.time() + 5
+    os.utime(folder / "locks" / "0.output.lock", (later, later))  # another run has locked since, and not yet said so
+    assert "make unlock" in lock.release_dead(folder)
+    os.utime(folder / "locks" / "0.output.lock", (1, 1))
+    monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+    assert "another machine" in lock.release_dead(folder) and "make unlock" in lock.release_dead(folder)
+    assert list((folder / "locks").iterdir())
+
+
+# ---- two at once
+
+
+def test_two_runs_in_one_folder_one_is_refused_and_the_other_ends_well(finished, tmp_path):
+    both = finished.copy(tmp_path / "both")
+    both.configure(changed(run="both"))
+    first = both.start("results/both/fold0/plain/stage.json", cores=1)
+    running = both[".snakemake/running.json"]
+    ends = time.monotonic() + 120
+    stamp = running.stat().st_mtime_ns if running.exists() else 0
+    while not running.exists() or running.stat().st_mtime_ns == stamp:
+        assert first.poll() is None and time.monotonic() < ends
+        time.sleep(0.05)
+    refused = both.run("results/both/fold0/plain/stage.json", ok=False, cores=1)
+    assert "cannot be locked" in refused and "left alone" in lock.release_dead(both[".snakemake"])
+    output = first.communicate(timeout=600)[0]
+    assert first.returncode == 0, output
+    digest = kills.results(finished)["results/tiny/fold0/plain/checkpoint.safetensors"]
+    assert both["results/both/fold0/plain/checkpoint.safetensors"].read_bytes() == digest
+
+
+@pytest.mark.skipif("not __import__('os').environ.get('EIGHTFOLD_TORTURE')", reason="minutes: make torture")
+def test_two_folders_that_share_a_cache_started_at_once_end_in_the_same_bytes(finished, tmp_path):
+    shared, checkouts = tmp_path / "cache", []
+    shared.mkdir()
+    for name in ("one", "two"):
+        checkout = Checkout.new(tmp_path / name)
+        checkout["results"].mkdir()
+        checkout["results/cache"].symlink_to(shared)
+        checkouts.append(checkout)
+    started = [checkout.start("submission", cores=1) for checkout in checkouts]
+    for checkout, process in zip(checkouts, started, strict=True):
+        output = process.communicate(timeout=1800)[0]
+        if process.returncode:  # one took away what the other was about to read: the same command again
+            assert "Traceback" not in output, output
+            checkout.run("submission", cores=1)
+    for checkout in checkouts:
+        for name in ("submission.csv", "fold0/again/checkpoint.safetensors", "metrics.json"):
+            path = f"results/tiny/{name}"
+            assert checkout[path].read_bytes() == finished[path].read_bytes(), name
