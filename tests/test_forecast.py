@@ -8,7 +8,7 @@ import pytest
 
 from eightfold import forecast
 from eightfold.config import resolve
-from eightfold.plan import Plan, short_side_for
+from eightfold.plan import Plan
 
 HEADER = "output_file\tdate\trule\tlog-file(s)\tstatus\tplan\n"
 
@@ -91,7 +91,7 @@ def test_the_table_counts_jobs_hours_and_disk(tmp_path, monkeypatch):
     assert "train                        1" in text and "disk when all is there" in text and "0 GPU-hours" in text
     disk = forecast.disk_mb(plan(), Counter(labelled=1000, test=0), 512, 40)
     assert disk["activations"] == pytest.approx(1000 * 1024 * 4 / 1e6) and disk["checkpoints"] == 40
-    sides = [short_side_for(size) for size in (64, 128)]
+    sides = set(plan().short_sides.values())
     assert disk["pixels"] == pytest.approx(1000 * sum(side**2 * 4 for side in sides) / 1e6)
 
 
