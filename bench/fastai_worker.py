@@ -10,7 +10,7 @@ import torch
 from fastai.vision.all import *  # noqa: F403 - as its users do
 
 GIVEN = json.loads(sys.argv[1])
-MODELS = {"resnet34": resnet34, "mobilenet_v2": __import__("torchvision").models.mobilenet_v2}
+MODELS = {"mobilenet_v2": __import__("torchvision").models.mobilenet_v2}
 
 
 def loaders(size: int):
@@ -42,12 +42,16 @@ class Bfloat16(Callback):
 
 def learner():
     """fastai's learner; ``tuned``: channels_last, half precision where the machine computes it, more pictures a worker."""
-    cut = (lambda model: model.features) if GIVEN["arch"] == "mobilenet_v2" else None
-    made = vision_learner(loaders(GIVEN["size"]), MODELS[GIVEN["arch"]], pretrained=False, metrics=accuracy, cut=cut)
+    data = loaders(GIVEN["size"])
+    if GIVEN["arch"] == "resnet34":
+        made = vision_learner(data, resnet34, pretrained=False, metrics=accuracy)
+    else:  # vision_learner cannot cut a network that fastai does not know; this is what it does besides
+        network = create_vision_model(MODELS[GIVEN["arch"]], data.c, pretrained=False, cut=-1)
+        made = Learner(data, network, splitter=default_split, metrics=accuracy)
     if GIVEN["weights"]:
         state = torch.load(GIVEN["weights"], weights_only=True)
         body = {name.removeprefix("features."): value for name, value in state.items() if name.startswith("features.")}
-        made.model[0].load_state_dict(body)
+        made.model[0][0].load_state_dict(body)
     if GIVEN.get("tuned"):
         made.model.to(memory_format=torch.channels_last)
         made.add_cb(ChannelsLast())

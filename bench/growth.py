@@ -40,7 +40,7 @@ values = torch.randn(4096, 1024)
 """
 TRAIN = """
 training.train(nets.head(512, {classes}, 0), lambda rows, view: values[torch.from_numpy(rows)], rows % {classes},
-               rows[:3072], rows[3072:], stage, [0.01], 64, 0, here, False, folder, "x")
+               rows[:3072], rows[3072:], stage, [0.01], 64, 0, here, False, folder / "{classes}", "x")
 """
 
 
@@ -102,7 +102,6 @@ def growth_classes_seconds(bench: Bench) -> Found:
     found = [child(TRAIN.format(classes=count), setup) for count in counts]
     told = {f"{count} classes": one["seconds"] for count, one in zip(counts, found, strict=True)}
     memory = ", ".join(f"{one['added_mb']:.0f}" for one in found)
-    (bench.folder / "resume").unlink(missing_ok=True)
     return Found([slope(counts, list(told.values()))], told, f"4,096 pictures; memory added {memory} MB")
 
 

@@ -1,5 +1,6 @@
 """How a row is measured: things to compare take turns, and every repetition gives a ratio of its own."""
 
+import json
 import os
 import platform
 import statistics
@@ -15,21 +16,22 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pillow", "snakemake", "fastai")
-CHILD = """
-import json, os, resource, sys, threading, time
+CHILD = r'''
+import json, sys, time
 sys.path[:0] = {paths}
 from eightfold.runtime import _keep_freed_memory
 _keep_freed_memory()
 {setup}
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
-before, started = resident(), time.perf_counter()
+def megabytes(name):
+    """VmRSS, now, or VmHWM, the peak: the one that getrusage tells is at least that of the process that started this one."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith(name))
+before, started = megabytes("VmRSS"), time.perf_counter()
 {work}
 seconds = time.perf_counter() - started
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = megabytes("VmHWM")
 print(json.dumps({{"seconds": seconds, "added_mb": max(1.0, peak - before), "peak_mb": peak}}))
-"""
+'''
 
 
 class Skipped(Exception):
@@ -94,8 +96,8 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 def child(work: str, setup: str = "", timeout: float = 1800) -> dict:
     """Run Python code in a process of its own: {"seconds", "added_mb", "peak_mb"}; ``setup`` is not timed."""
-    import json
-
+    if not os.path.exists("/proc/self/status"):
+        raise Skipped("peak memory is read from /proc, which this system has not")
     code = CHILD.format(paths=[str(ROOT / "scripts"), str(ROOT / "bench")], setup=setup, work=work)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout)
     if done.returncode:
