@@ -3,6 +3,7 @@
 It is a copy, so a test may edit the library, the data and the config as a user would, and see what Snakemake does.
 """
 
+import copy
 import csv
 import os
 import re
@@ -45,9 +46,9 @@ CONFIG = {
 
 def changed(**sections) -> dict:
     """CONFIG with some keys replaced; a section that is a mapping is merged, not replaced."""
-    config = {**CONFIG}
+    config = copy.deepcopy(CONFIG)
     for name, value in sections.items():
-        config[name] = {**CONFIG.get(name, {}), **value} if isinstance(value, dict) else value
+        config[name] = {**config.get(name, {}), **value} if isinstance(value, dict) else value
     return config
 
 

@@ -45,9 +45,9 @@ def test_a_run_by_a_command_that_submits(tmp_path):
     told = (tmp_path / "out").read_text() if (tmp_path / "out").exists() else ""
     assert result.returncode == 0, result.stdout + result.stderr + told
     assert (folder / "results/tiny/folds.json").exists() and "17.head" in result.stdout + result.stderr
-    # One job for the two rules: 120 minutes of `manifest` and 10 of `folds`, the larger memory.
+    # One job for the three rules: 120 minutes of `manifest`, 60 of `duplicates` and 10 of `folds`, the largest memory.
     (asked,) = (tmp_path / "asked").read_text().splitlines()
-    assert "-l walltime=02:10:00 " in asked
+    assert "-l walltime=03:10:00 " in asked
     assert "-l select=1:ncpus=1:mem=4000mb:ngpus=0 " in asked and (folder / "results/cache/cluster_logs").is_dir()
 
 

@@ -267,7 +267,8 @@ def test_review_door(tmp_path, task):
     write_table(tmp_path / "manifest.csv", table)
     write_json(tmp_path / "manifest.json", info)
     pixels.pack(tmp_path / "px", list(rng.integers(0, 255, (13, 8, 8, 3), dtype=np.uint8)))
-    write_json(tmp_path / "px" / "pixels.json", {})
+    index = pixels.Pixels(tmp_path / "px").index
+    write_json(tmp_path / "px" / "pixels.json", {"index": pixels.index_digest(index)})
     held_out = slice(0, 0) if task == "nothing held out" else slice(2, 12)
     chances = pd.DataFrame(np.eye(3)[np.arange(12) % 3] * 0.8 + 0.1, columns=classes)
     valid = pd.concat([table[["id"]][:12], table["labels"][:12].rename("label"), chances], axis=1)[held_out]
