@@ -274,7 +274,7 @@ def test_eight_shards_on_the_cluster_are_the_bytes_of_one_job(room, made):
         outputs[config.stem] = {path.relative_to(folder): path.read_bytes() for path in found}
         assert told.count("Finished jobid") == (7 if config is one else 7 + 16)
     assert outputs["1"] == outputs["8"] and len(outputs["1"]) == 2
-    assert {job["NodeList"] for job in made.jobs() if job["WorkDir"] == str(folder)} == {"n1", "n2"}
+    assert {job["NodeList"] for job in made.jobs() if job["WorkDir"] == str(folder)} >= {"n1", "n2"}
 
 
 def test_a_stage_of_two_processes_runs_on_two_nodes(beside, made, room):
