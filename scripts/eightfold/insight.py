@@ -11,7 +11,7 @@ from eightfold.devices import Device
 from eightfold.nets import Net
 from eightfold.prediction import BATCH
 
-THUMBNAIL, COLUMNS = 40, 32  # px of a picture on the sprite, and how many stand side by side
+THUMBNAIL, COLUMNS = 64, 32  # px of a picture on the sprite, and how many stand side by side
 NEIGHBOURS = 6
 
 

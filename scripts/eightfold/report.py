@@ -8,8 +8,10 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import jinja2
 import pandas as pd
@@ -42,8 +44,10 @@ CAMS = {
 EXPLORE = {
     "classes": ("Images per class", "Bar chart of the number of images per class."),
     "sizes": ("Widths and heights", "Histogram of the images' widths and heights in pixels."),
-    "sample": ("A sample", "Contact sheet of sample images with their labels."),
-    "augmented": ("Before and after augmentation", "Some images as they are, and as training sees them."),
+}
+SAMPLES = {
+    "sample": ("A sample", "Random images with their labels."),
+    "augmented": ("Before and after augmentation", "Images as they are (green), and as training sees them."),
 }
 PLOTS = {
     "lr_find": ("Learning-rate finder", "Training loss against learning rate, with the suggested rates."),
@@ -63,6 +67,38 @@ def figures(paths: Sequence[str], texts: Mapping[str, tuple[str, str]]) -> list[
     by_stem = {Path(path).stem: path for path in paths}
     return [
         {"name": name, "title": title, "text": text, "src": data_uri(by_stem[name])}
+        for name, (title, text) in texts.items()
+        if name in by_stem
+    ]
+
+
+def cells(path: str | Path) -> dict:
+    """A contact sheet (sheets.py) taken apart: {"cells": [{"lines", "src", "colour", "crisp"}], "empty"}.
+
+    As HTML its captions are whole, whatever their length, and its images find as many columns as the screen has room for.
+    """
+    svg = "{http://www.w3.org/2000/svg}"
+    root = ElementTree.parse(path).getroot()
+    found = []
+    for cell in root.iter(f"{svg}g"):
+        image = cell.find(f"{svg}image")
+        found.append(
+            {
+                "lines": (cell.findtext(f"{svg}title") or "").split("\n"),
+                "src": "" if image is None else image.get("href"),
+                "colour": cell.find(f"{svg}rect").get("stroke"),
+                "crisp": image is not None and image.get("style") is not None,
+            }
+        )
+    said = "" if found else " ".join(text.text or "" for text in root.findall(f"{svg}text[@class='m']"))
+    return {"cells": found, "empty": said}
+
+
+def sheets(paths: Sequence[str], texts: Mapping[str, tuple[str, str]]) -> list[dict]:
+    """The contact sheets among ``paths``, as ``figures`` gives plots, taken apart by ``cells``."""
+    by_stem = {Path(path).stem: path for path in paths}
+    return [
+        {"name": name, "title": title, "text": text, **cells(by_stem[name])}
         for name, (title, text) in texts.items()
         if name in by_stem
     ]
@@ -275,9 +311,10 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
         "rejected_count": len(rejected),
         "duplicates": json_of("duplicates"),
         "explore": figures(files["explore"], EXPLORE),
+        "samples": sheets(files["explore"], SAMPLES),
         "confusion": figures(files["review"], {"confusion": ("Confusion matrix", "Actual class by predicted class.")}),
-        "sheets": figures(files["review"], SHEETS),
-        "cams": figures(files["review"], CAMS),
+        "sheets": sheets(files["review"], SHEETS),
+        "cams": sheets(files["review"], CAMS),
         "map": json_of("map"),
         "flow": flow(times["jobs"], list(dict.fromkeys(stage["name"] for stage in done))),
         "tables": tables,
@@ -298,6 +335,16 @@ def share_text(value: float | None) -> str:
 def number_text(value: float | None) -> str:
     """A figure of merit in three significant digits, at least four decimals above .001."""
     return "–" if value is None else f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
+
+
+def count_text(value: int | None) -> str:
+    """A number of things: 12,345; a dash where it is not known."""
+    return "–" if value is None else f"{value:,}"
+
+
+def parts(text: object) -> list[str]:
+    """A name cut where it may be broken: after _, / and -."""
+    return re.findall(r"[^_/-]*[_/-]+|[^_/-]+", str(text))
 
 
 def time_text(seconds: float) -> str:
@@ -334,6 +381,8 @@ def render(context: Mapping) -> str:
     environment.filters |= {
         "share": share_text,
         "number": number_text,
+        "count": count_text,
+        "parts": parts,
         "time": time_text,
         "memory": memory_text,
         "sha256": sha256_base64,
