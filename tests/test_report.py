@@ -1,6 +1,7 @@
 """The report page: built from files with hostile texts, it is whole, inert and fetches nothing; and its two doors."""
 
 import html.parser
+import itertools
 import json
 import subprocess
 import sys
@@ -192,6 +193,31 @@ def test_a_sheet_is_taken_apart_with_its_captions_whole(tmp_path):
     assert two == {"lines": ["b"], "src": "", "colour": sheets.GREEN, "crisp": False}
     sheets.sheet(tmp_path / "s.svg", [], [], title=EVIL, empty="None: all right.")
     assert report.cells(tmp_path / "s.svg") == {"cells": [], "empty": "None: all right."}
+
+
+@pytest.mark.parametrize("stages", [["one"], ["one", "two", "three", "four", "five"], ["pixels", "folds"]])
+def test_the_graph_joins_jobs_in_their_order_and_no_line_crosses_one(stages):
+    jobs = ["manifest", "folds", "explore", "pixels", "pixels", "weights", "views_0-0", "views_1-3", "other"]
+    jobs += [f"{stage}.{part}" for stage in stages for part in ("lr_find", "train")]
+    jobs += ["predict_valid", "predict_test", "evaluate", "review", "submission"]
+    flow = report.flow([{"job": job, "seconds": 2.0} for job in jobs], stages)
+    (wide, high), (across, _) = report.BOX, report.GAPS
+    boxes = {(box["x"], box["y"]): box for box in flow["boxes"]}
+    assert sum(box["seconds"] for box in flow["boxes"]) == 2 * (len(jobs) - 1)  # all but "other", each once
+    joined = set()
+    for x1, y1, x2, y2 in flow["lines"]:
+        if x1 == x2:
+            ends = (x1 - wide / 2, y1 - high), (x2 - wide / 2, y2)
+        else:
+            ends = (x1 - wide, y1 - high / 2), (x2, y2 - high / 2)
+            level = [(x, y) for x, y in boxes if x1 < x < x2 - across + 1 and y <= y1 <= y + high]
+            assert not level
+        joined.add(tuple((boxes[end]["name"], boxes[end]["stage"]) for end in ends))
+    wanted = [("manifest", "pixels"), ("pixels", "activations"), ("weights", "activations"), ("evaluate", "submission")]
+    assert {((one, False), (other, False)) for one, other in wanted} <= joined
+    assert (("activations", False), (stages[0], True)) in joined and (("folds", False), (stages[0], True)) in joined
+    assert ((stages[-1], True), ("predict_test", False)) in joined
+    assert all(((one, True), (other, True)) in joined for one, other in itertools.pairwise(stages))
 
 
 def test_a_name_breaks_where_its_parts_end():
