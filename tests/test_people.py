@@ -265,6 +265,13 @@ def test_a_comparison_shows_what_differs_and_what_it_did(tmp_path):
     assert "<script" not in page and "+6.00" in page and page.count("<polyline") == 4
 
 
+def test_a_narrow_range_of_losses_has_ticks_too():
+    for low, high in ((-0.2, -0.05), (-3, 2), (-0.13, -0.1), (0.001, 0.3)):
+        ticks = compare.loss_ticks(low, high)
+        assert 2 <= len(ticks) <= 8 and all(low <= np.log10(tick) <= high for tick in ticks)
+        assert ticks == sorted({float(f"{tick:.2g}") for tick in ticks})
+
+
 def test_runs_that_differ_in_their_seed_alone_are_taken_together(tmp_path):
     made = {"a0": (0.80, 0, 4), "a1": (0.86, 1, 4), "b0": (0.9, 0, 0), "b1": (0.94, 1, 0), "c": (0.5, 0, 2)}
     runs = [made_run(tmp_path / n, value, seed=seed, tta={"views": views}) for n, (value, seed, views) in made.items()]
