@@ -7,12 +7,23 @@ from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
-# Of this file's own checkout, also where another Snakefile uses this workflow as a module.
-library = Path(workflow.current_basedir.get_path_or_uri(secret_free=False)).parent / "scripts"
+# Of this file's own checkout, also where another Snakefile uses this workflow as a module. Of github(...) Snakemake keeps
+# the files that it reads in folders as they lie in the repository, so once all are read, they are a checkout.
+home = workflow.current_basedir.join("..")
+if hasattr(home, "hosted_repo"):
+    folder = home.path.strip(".")
+    listed = home.hosted_repo.repo.git.ls_tree(
+        "-r", "--name-only", f"{home.ref}:{folder}", "scripts", "schemas", "envs"
+    )
+    for name in listed.splitlines():
+        workflow.source_path(f"../{name}")
+    library = Path(workflow.source_path("../scripts/train.py")).parent
+else:
+    library = Path(home.get_path_or_uri(secret_free=False)) / "scripts"
 if not library.is_dir():
     raise WorkflowError(
-        "Eightfold's rules import its library, so they run from a checkout: clone the repository and name the clone's "
-        "Snakefile in `snakefile:` in the place of github(...), gitlab(...) or gitfile(...) (docs/module.md)"
+        "Eightfold's rules import its library, so they run from a checkout or from github(...) or gitlab(...): clone the "
+        "repository and name the clone's Snakefile in `snakefile:` in the place of gitfile(...) (docs/module.md)"
     )
 sys.path.append(str(library))
 

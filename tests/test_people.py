@@ -16,7 +16,7 @@ from PIL import Image
 
 from eightfold import compare, model_card, tuning
 from eightfold.export import Classifier
-from eightfold.files import write_json, write_table
+from eightfold.files import read_json, write_json, write_table
 from eightfold.finished import Member
 
 ROOT = Path(__file__).parents[1]
@@ -166,8 +166,59 @@ def test_the_workflow_is_used_from_another(room):
     assert len(cells(other / "results/mine/folds.csv")) == 17
 
 
+# What snakedeploy 0.17.1 writes; where it is installed it writes it itself.
+DEPLOYED = """
+configfile: "config/config.yaml"
+
+module eightfold:
+    snakefile:
+        github("example/eightfold", path="Snakefile", tag="v1")
+    config:
+        config
+
+use rule * from eightfold
+"""
+
+
+@pytest.fixture(scope="session")
+def hosted(tmp_path_factory):
+    """The workflow committed and tagged v1, and the environment in which git takes it for a repository of GitHub's."""
+    repository, cache = tmp_path_factory.mktemp("origin"), tmp_path_factory.mktemp("git cache")
+    for name in ("Snakefile", "rules", "scripts", "schemas", "envs", "profiles", "config.yaml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, repository / name)
+    git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "*.py", "*.smk", "*.yaml", "*.html", "*.rst", "*.txt", "Snakefile"]):
+        subprocess.run([*git, *words], check=True)
+    for words in (["commit", "-qm", "all"], ["tag", "v1"]):
+        subprocess.run([*git, *words], check=True)
+    place = {"GIT_CONFIG_KEY_0": f"url.{repository.as_uri()}.insteadOf", "GIT_CONFIG_COUNT": "1"}
+    place |= {"GIT_CONFIG_VALUE_0": "https://github.com/example/eightfold", "XDG_CACHE_HOME": str(cache)}
+    return {**os.environ, **place}
+
+
+def test_snakedeploy_brings_a_workflow_that_runs(room, hosted, tmp_path):
+    """Of github(...) the rules find their library in what Snakemake has read of the repository."""
+    place = tmp_path / "deployed"
+    if tool := shutil.which("snakedeploy"):
+        words = [tool, "deploy-workflow", "https://github.com/example/eightfold", str(place), "--tag", "v1"]
+        subprocess.run(words, check=True, env=hosted)
+    else:
+        (place / "workflow").mkdir(parents=True)
+        (place / "config").mkdir()
+        (place / "workflow" / "Snakefile").write_text(DEPLOYED)
+    (place / "config" / "config.yaml").write_text(CONFIG.replace("root: data", f"root: {room / 'data'}"))
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "results/tiny/folds.csv"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, env=hosted)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert cells(place / "results/tiny/folds.csv") == cells(room / "results/tiny/folds.csv")
+    code = [(where / ".snakemake/metadata").glob("*") for where in (place, room)]
+    told = [{record["rule"]: record["params"] for record in map(read_json, files)} for files in code]
+    assert told[0]["folds"] == told[1]["folds"]  # the same digest of the code: a checkout's results are taken over
+
+
 def test_a_module_that_is_no_checkout_is_refused_with_what_to_do(tmp_path):
-    """The rules import a library: by git alone, as snakedeploy writes it, they cannot be used."""
+    """Of gitfile(...) Snakemake keeps files under names of its own, from which nothing can be imported."""
     repository = tmp_path / "origin"
     for name in ("Snakefile", "rules", "schemas", "config.yaml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -212,6 +263,13 @@ def test_a_comparison_shows_what_differs_and_what_it_did(tmp_path):
     assert len(third["settings"]) == 2
     page = compare.page([*runs, {**runs[0], "run": "<script>alert(1)</script>"}])
     assert "<script" not in page and "+6.00" in page and page.count("<polyline") == 4
+
+
+def test_a_narrow_range_of_losses_has_ticks_too():
+    for low, high in ((-0.2, -0.05), (-3, 2), (-0.13, -0.1), (0.001, 0.3)):
+        ticks = compare.loss_ticks(low, high)
+        assert 2 <= len(ticks) <= 8 and all(low <= np.log10(tick) <= high for tick in ticks)
+        assert ticks == sorted({float(f"{tick:.2g}") for tick in ticks})
 
 
 def test_runs_that_differ_in_their_seed_alone_are_taken_together(tmp_path):

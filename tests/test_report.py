@@ -1,6 +1,7 @@
 """The report page: built from files with hostile texts, it is whole, inert and fetches nothing; and its two doors."""
 
 import html.parser
+import itertools
 import json
 import subprocess
 import sys
@@ -40,7 +41,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "img", "br", "input", "line", "rect", "circle"):
+        if tag not in ("meta", "link", "img", "br", "wbr", "input", "line", "rect", "circle"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -60,14 +61,14 @@ def make_run(root, folds=("0",), validated=True):
     targets = rng.integers(0, 4, 60 if validated else 0)
     scores = rng.random((len(targets), 4)) + 2 * np.eye(4)[targets]
     chances = scores / scores.sum(1, keepdims=True)
-    figures = {name: root / f"{name}.svg" for name in [*report.EXPLORE, "confusion", *report.SHEETS]}
+    figures = {name: root / f"{name}.svg" for name in [*report.EXPLORE, *report.SAMPLES, "confusion", *report.SHEETS]}
     for path in figures.values():
         sheets.sheet(path, [np.zeros((8, 8, 3), np.uint8)] * 2, [EVIL, EVIL], title=EVIL)
     files = {
         "metrics": [root / "metrics.json"],
         "manifest_identity": [root / "manifest.json"],
         "folds": [root / "folds.json"],
-        "explore": [figures[name] for name in report.EXPLORE],
+        "explore": [figures[name] for name in [*report.EXPLORE, *report.SAMPLES]],
         "review": [figures[name] for name in ["confusion", *report.SHEETS]],
         "tables": [root / "tables.json"],
         "timings": [root / "timings.csv"],
@@ -177,10 +178,52 @@ def test_nothing_is_fetched(page):
 def test_every_image_and_scroll_area_has_a_name(page):
     found = Page(page)
     images = [attrs for tag, attrs in found.tags if tag == "img"]
-    assert len(images) == 4 + 7 + 4 * 3 and all(attrs.get("alt", "").strip() for attrs in images)
+    assert len(images) == 3 + 2 * (2 + 6) + 4 * 3 and all(attrs.get("alt", "").strip() for attrs in images)
     for tag, attrs in found.tags:
         if attrs.get("role") in ("region", "img"):
             assert attrs.get("aria-label", "").strip(), tag
+
+
+def test_a_sheet_is_taken_apart_with_its_captions_whole(tmp_path):
+    picture = np.zeros((90, 60, 3), np.uint8)
+    long = "a_class_whose_name_is_far_too_long_for_a_sheet " + EVIL
+    sheets.sheet(tmp_path / "s.svg", [picture, picture[:0]], [f"{long}\n12 %", "b"], colors=[sheets.RED, sheets.GREEN])
+    one, two = report.cells(tmp_path / "s.svg")["cells"]
+    assert one["lines"] == [long, "12 %"] and one["colour"] == sheets.RED and one["src"].startswith("data:image/jpeg")
+    assert two == {"lines": ["b"], "src": "", "colour": sheets.GREEN, "crisp": False}
+    sheets.sheet(tmp_path / "s.svg", [], [], title=EVIL, empty="None: all right.")
+    assert report.cells(tmp_path / "s.svg") == {"cells": [], "empty": "None: all right."}
+
+
+@pytest.mark.parametrize("stages", [["one"], ["one", "two", "three", "four", "five"], ["pixels", "folds"]])
+def test_the_graph_joins_jobs_in_their_order_and_no_line_crosses_one(stages):
+    jobs = ["manifest", "folds", "explore", "pixels", "pixels", "weights", "views_0-0", "views_1-3", "other"]
+    jobs += [f"{stage}.{part}" for stage in stages for part in ("lr_find", "train")]
+    jobs += ["predict_valid", "predict_test", "evaluate", "review", "submission"]
+    flow = report.flow([{"job": job, "seconds": 2.0} for job in jobs], stages)
+    (wide, high), (across, _) = report.BOX, report.GAPS
+    boxes = {(box["x"], box["y"]): box for box in flow["boxes"]}
+    assert sum(box["seconds"] for box in flow["boxes"]) == 2 * (len(jobs) - 1)  # all but "other", each once
+    joined = set()
+    for x1, y1, x2, y2 in flow["lines"]:
+        if x1 == x2:
+            ends = (x1 - wide / 2, y1 - high), (x2 - wide / 2, y2)
+        else:
+            ends = (x1 - wide, y1 - high / 2), (x2, y2 - high / 2)
+            level = [(x, y) for x, y in boxes if x1 < x < x2 - across + 1 and y <= y1 <= y + high]
+            assert not level
+        joined.add(tuple((boxes[end]["name"], boxes[end]["stage"]) for end in ends))
+    wanted = [("manifest", "pixels"), ("pixels", "activations"), ("weights", "activations"), ("evaluate", "submission")]
+    assert {((one, False), (other, False)) for one, other in wanted} <= joined
+    assert (("activations", False), (stages[0], True)) in joined and (("folds", False), (stages[0], True)) in joined
+    assert ((stages[-1], True), ("predict_test", False)) in joined
+    assert all(((one, True), (other, True)) in joined for one, other in itertools.pairwise(stages))
+
+
+def test_a_name_breaks_where_its_parts_end():
+    for name in ("azure_cross_medium", "a/b-c", "__", "", "plain", "x_"):
+        assert "".join(report.parts(name)) == name
+    assert report.parts("train/azure_cross") == ["train/", "azure_", "cross"]
 
 
 def test_the_headline_says_how_sure_it_is(page):

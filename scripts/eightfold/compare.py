@@ -153,6 +153,16 @@ def over_seeds(runs: Sequence[Mapping]) -> list[dict]:
     return found
 
 
+def loss_ticks(low: float, high: float) -> list[float]:
+    """Round numbers from 10**low to 10**high, three to eight of them where there are so many of two figures."""
+    for marks in ((1, 2, 5), range(1, 10), [tenth / 10 for tenth in range(10, 100)]):
+        ticks = [float(f"{mark}e{power}") for power in range(-6, 4) for mark in marks]
+        ticks = [tick for tick in ticks if low <= math.log10(tick) <= high]
+        if len(ticks) >= 3:
+            break
+    return ticks[:: math.ceil(len(ticks) / 8) or 1]
+
+
 def curves_svg(runs: Sequence[Mapping]) -> str:
     """Validation loss by epoch, a line a run, as SVG text; losses on a logarithmic scale."""
     drawn = [run for run in runs if run["curve"]]
@@ -167,18 +177,20 @@ def curves_svg(runs: Sequence[Mapping]) -> str:
         return f"{right:.1f},{10 + (high - math.log10(max(y, 1e-6))) / (high - low) * (HEIGHT - BOTTOM - 10):.1f}"
 
     parts = []
-    for tick in [m * 10.0**e for e in range(-6, 4) for m in (1, 2, 5)]:
-        if low <= math.log10(tick) <= high:
-            y = place(1, tick).split(",")[1]
-            parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 12}" y1="{y}" y2="{y}" class="grid"/>')
-            parts.append(f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    for tick in loss_ticks(low, high):
+        y = place(1, tick).split(",")[1]
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 12}" y1="{y}" y2="{y}" class="grid"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{tick:g}</text>')
     for x in sorted({1, *range(0, int(epochs) + 1, max(1, math.ceil(epochs / 10)))} - {0}):
         parts.append(f'<text x="{place(x, 10**low).split(",")[0]}" y="{HEIGHT - 16}" text-anchor="middle">{x}</text>')
     for number, run in enumerate(drawn):
         colour, dash = COLOURS[number % len(COLOURS)], "" if number < len(COLOURS) else ' stroke-dasharray="5 3"'
         points = " ".join(place(x, y) for x, y in run["curve"])
         title = f"<title>{xml_text(run['run'])}</title>"
-        parts.append(f'<g>{title}<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+        width = 2 + 3 * sum(other["curve"] == run["curve"] for other in drawn[number + 1 :])  # an equal line lies on it
+        parts.append(
+            f'<g>{title}<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"{dash}/>'
+        )
         dots = "".join(
             f'<circle cx="{p.split(",")[0]}" cy="{p.split(",")[1]}" r="2.5" fill="{colour}"/>' for p in points.split()
         )
@@ -273,12 +285,13 @@ def page(runs: Sequence[Mapping]) -> str:
 .scroll{{overflow-x:auto}}table{{border-collapse:collapse;width:100%}}th,td{{padding:.35rem .6rem;text-align:left;vertical-align:top;
 border-bottom:1px solid #8885}}.n{{text-align:right;font-variant-numeric:tabular-nums}}small{{display:block;opacity:.75}}.soft{{opacity:.75}}
 i{{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin-right:.4em}}svg{{width:100%;height:auto;font-size:11px}}
-svg text{{fill:currentColor}}.grid{{stroke:#8884}}td{{overflow-wrap:anywhere}}a{{color:inherit}}
+svg text{{fill:currentColor}}.grid{{stroke:#8884}}td:not(.n){{overflow-wrap:anywhere}}td.n{{white-space:nowrap}}.scroll svg{{min-width:34rem}}a{{color:inherit}}
 </style></head><body><h1>Runs compared</h1>
 <p>{len(runs)} finished runs. ± is one standard error; of the settings, those that differ.</p>{note}
 <div class="scroll" tabindex="0" role="region" aria-label="Runs"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>
 {grouped}
 <h2>Which change made which difference</h2>{told}
-<h2>Validation loss</h2>{curves_svg(runs) or "<p>No run kept a validation loss.</p>"}
+<h2>Validation loss</h2><p class=soft>Nats, on a logarithmic scale.</p>
+<div class="scroll" tabindex="0" role="region" aria-label="Validation loss by epoch">{curves_svg(runs) or "<p>No run kept a validation loss.</p>"}</div>
 </body></html>
 """

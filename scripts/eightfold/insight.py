@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from eightfold.devices import Device
 from eightfold.nets import Net
 from eightfold.prediction import BATCH
 
-THUMBNAIL, COLUMNS = 40, 32  # px of a picture on the sprite, and how many stand side by side
+THUMBNAIL, COLUMNS = 64, 32  # px of a picture on the sprite, and how many stand side by side
 NEIGHBOURS = 6
 
 
@@ -91,14 +91,13 @@ def nearest(values: np.ndarray, number: int = NEIGHBOURS) -> np.ndarray:
 
 
 def sprite(pictures: Sequence[np.ndarray]) -> bytes:
-    """Thumbnails in rows of COLUMNS as one JPEG: picture i at column i % COLUMNS, row i // COLUMNS."""
+    """Square thumbnails in rows of COLUMNS as one JPEG: picture i at column i % COLUMNS, row i // COLUMNS."""
     rows = max(1, -(-len(pictures) // COLUMNS))
     page = Image.new("RGB", (COLUMNS * THUMBNAIL, rows * THUMBNAIL), "white")
     for number, picture in enumerate(pictures):
-        small = Image.fromarray(np.ascontiguousarray(picture))
-        small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-        left = number % COLUMNS * THUMBNAIL + (THUMBNAIL - small.width) // 2
-        page.paste(small, (left, number // COLUMNS * THUMBNAIL + (THUMBNAIL - small.height) // 2))
+        # the middle square: a border to fill a square with would be white in dark mode or black in light
+        small = ImageOps.fit(Image.fromarray(np.ascontiguousarray(picture)), (THUMBNAIL, THUMBNAIL))
+        page.paste(small, (number % COLUMNS * THUMBNAIL, number // COLUMNS * THUMBNAIL))
     made = io.BytesIO()
     page.save(made, "JPEG", quality=72, optimize=True)
     return made.getvalue()

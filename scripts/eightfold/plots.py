@@ -53,7 +53,7 @@ matplotlib.rcParams.update(
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # the reader's font is used, not the one measured
 
 
-def figure(width_in: float = 7, height_in: float = 3.5) -> tuple[Figure, Axes]:
+def figure(width_in: float = 5.6, height_in: float = 3.4) -> tuple[Figure, Axes]:
     """An empty figure of this size in inches, and its axes: no ground, a faint horizontal grid."""
     fig = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(fig)  # measures the texts for the layout
@@ -124,7 +124,7 @@ def _floats(values: object) -> np.ndarray:
     return np.where(np.isfinite(array), array, np.nan)
 
 
-def _legend(fig: Figure, columns: int = 4) -> None:
+def _legend(fig: Figure, columns: int = 2) -> None:
     fig.legend(
         loc="outside lower center", ncols=columns, handlelength=1.6, columnspacing=1.6
     )  # below: width is for data
@@ -132,7 +132,7 @@ def _legend(fig: Figure, columns: int = 4) -> None:
 
 def _message(ax: Axes, text: str) -> None:
     """Say in the middle of a plot why there is nothing, or less, to see."""
-    text = textwrap.fill(text, 64)
+    text = textwrap.fill(text, 52)
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", alpha=0.8, linespacing=1.5)
 
 
@@ -156,7 +156,7 @@ def lr_find_plot(path: str | os.PathLike, lr_find: dict) -> None:
         ax.plot(*thin(lrs, losses), color=GREY, linewidth=0.8, alpha=0.55, label="loss of a mini-batch")
         ax.plot(*thin(lrs, smoothed), color=BLUE, linewidth=2.2, label="smoothed")
         low, high, start = np.nanmin(smoothed), np.nanmax(smoothed), smoothed[np.isfinite(smoothed)][0]
-        if start - low > 0.1 * (high - low):  # the fall is what matters: the blow-up after it may leave the picture
+        if chosen and start > low:  # the fall is what matters: the blow-up after it may leave the picture
             high = min(high, 2 * start - low)
         margin = max(high - low, 1e-6) * 0.2
         ax.set_ylim(max(0, low - margin), high + margin)
@@ -174,9 +174,9 @@ def lr_find_plot(path: str | os.PathLike, lr_find: dict) -> None:
             ax.plot([chosen], [smoothed[near]], "o", color=RED, markersize=7)
             first, last = min(first, chosen), max(last, chosen)
         ax.set_xlim(first / 1.2, last * 1.2)
-        _legend(fig, 3)
+        _legend(fig)
         if not chosen:
-            ax.set_title(textwrap.fill(message or "No clear fall of the loss: no rate is suggested.", 80))
+            ax.set_title(textwrap.fill(message or "No clear fall of the loss: no rate is suggested.", 62))
     else:
         _message(ax, message or "The finder recorded no losses.")
     save(fig, path)
@@ -195,7 +195,7 @@ def _ends(batches: pd.DataFrame, column: str) -> dict[int, float]:
 def _mark_cycles(ax: Axes, batches: pd.DataFrame) -> None:
     for number, step in enumerate(_ends(batches, "cycle").values()):
         label = "end of a cycle" if number == 0 else None
-        ax.axvline(step, color=INK, alpha=0.35, linestyle=(0, (1, 3)), linewidth=1.1, label=label)
+        ax.axvline(step, color=INK, alpha=0.5, linestyle=(0, (1, 2)), linewidth=1.2, label=label)
 
 
 def loss_plot(path: str | os.PathLike, batches: pd.DataFrame, history: pd.DataFrame) -> None:
@@ -227,7 +227,7 @@ def loss_plot(path: str | os.PathLike, batches: pd.DataFrame, history: pd.DataFr
 
 def lr_plot(path: str | os.PathLike, batches: pd.DataFrame) -> None:
     """The learning rate of the last layer group at each mini-batch (batches.csv)."""
-    fig, ax = figure(height_in=2.8)
+    fig, ax = figure(height_in=2.7)
     ax.set(xlabel="mini-batches done", ylabel="learning rate of the\nlast layer group (per step)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: rate_text(value) if value > 0 else "0"))

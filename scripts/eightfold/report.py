@@ -8,8 +8,10 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import jinja2
 import pandas as pd
@@ -32,18 +34,20 @@ SHEETS = {
     "random_wrong": ("Random wrong", "An honest sample of what goes wrong: look here for bad labels."),
     "label_noise": (
         "Doubted labels",
-        "Labels that the network is surest are wrong; all of them are in review/label_noise.csv.",
+        "Labels it is surest are wrong; all are in review/label_noise.csv.",
     ),
 }
 CAMS = {
-    "cam_most_incorrect": ("What misled it", "Most incorrect: what spoke for the predicted and for the actual class."),
-    "cam_most_uncertain": ("What it wavered between", "Most uncertain: what spoke for each class."),
+    "cam_most_incorrect": ("What misled it", "Most incorrect: what spoke for either class."),
+    "cam_most_uncertain": ("What it wavered between", "Most uncertain: what spoke for either class."),
 }
 EXPLORE = {
     "classes": ("Images per class", "Bar chart of the number of images per class."),
     "sizes": ("Widths and heights", "Histogram of the images' widths and heights in pixels."),
-    "sample": ("A sample", "Contact sheet of sample images with their labels."),
-    "augmented": ("Before and after augmentation", "Some images as they are, and as training sees them."),
+}
+SAMPLES = {
+    "sample": ("A sample", "Random images with their labels."),
+    "augmented": ("Before and after augmentation", "Images as they are (green), and as training sees them."),
 }
 PLOTS = {
     "lr_find": ("Learning-rate finder", "Training loss against learning rate, with the suggested rates."),
@@ -63,6 +67,38 @@ def figures(paths: Sequence[str], texts: Mapping[str, tuple[str, str]]) -> list[
     by_stem = {Path(path).stem: path for path in paths}
     return [
         {"name": name, "title": title, "text": text, "src": data_uri(by_stem[name])}
+        for name, (title, text) in texts.items()
+        if name in by_stem
+    ]
+
+
+def cells(path: str | Path) -> dict:
+    """A contact sheet (sheets.py) taken apart: {"cells": [{"lines", "src", "colour", "crisp"}], "empty"}.
+
+    As HTML its captions are whole, whatever their length, and its images find as many columns as the screen has room for.
+    """
+    svg = "{http://www.w3.org/2000/svg}"
+    root = ElementTree.parse(path).getroot()
+    found = []
+    for cell in root.iter(f"{svg}g"):
+        image = cell.find(f"{svg}image")
+        found.append(
+            {
+                "lines": (cell.findtext(f"{svg}title") or "").split("\n"),
+                "src": "" if image is None else image.get("href"),
+                "colour": cell.find(f"{svg}rect").get("stroke"),
+                "crisp": image is not None and image.get("style") is not None,
+            }
+        )
+    said = "" if found else " ".join(text.text or "" for text in root.findall(f"{svg}text[@class='m']"))
+    return {"cells": found, "empty": said}
+
+
+def sheets(paths: Sequence[str], texts: Mapping[str, tuple[str, str]]) -> list[dict]:
+    """The contact sheets among ``paths``, as ``figures`` gives plots, taken apart by ``cells``."""
+    by_stem = {Path(path).stem: path for path in paths}
+    return [
+        {"name": name, "title": title, "text": text, **cells(by_stem[name])}
         for name, (title, text) in texts.items()
         if name in by_stem
     ]
@@ -141,51 +177,71 @@ def timings(path: str | None) -> dict:
     return {"jobs": jobs, "seconds": sum(job["seconds"] for job in jobs), "peak_mb": max(memory, default=None)}
 
 
-FLOW = (  # the rooms of the workflow, left to right, and the beginnings of the names of their jobs
-    ("data", ("manifest", "folds", "explore", "pixels")),
-    ("start", ("weights", "views_")),
-    ("stages", ()),  # what trains: its names are the run's own
-    ("predict", ("predict_", "evaluate")),
-    ("result", ("review", "submission")),
+# The workflow's columns, left to right: beginnings of the names of jobs; None stands for the stages, which the run names.
+FLOW = (
+    *(("manifest",), ("folds", "explore", "pixels", "weights"), ("views_",), None),
+    *(("predict_",), ("evaluate",), ("review", "submission")),
 )
+# What hands its files to what. A stage also follows the one before; those of them here are the first and the last.
+EDGES = (
+    *(
+        ("manifest", "explore"),
+        ("manifest", "pixels"),
+        ("manifest", "folds"),
+        ("pixels", "views_"),
+        ("weights", "views_"),
+    ),
+    *(("views_", "first"), ("folds", "first"), ("last", "predict_"), ("predict_", "evaluate")),
+    *(("evaluate", "review"), ("evaluate", "submission")),
+)
+BOX, GAPS = (132, 40), (34, 12)  # width and height of a job, and what is between them, px
 
 
 def flow(jobs: Sequence[Mapping], names: Sequence[str]) -> dict:
-    """The workflow as boxes with their seconds: {"boxes": [{x, y, name, seconds, share}], "lines", "width", "height"}.
+    """The workflow as a graph with seconds: {"boxes": [{x, y, name, seconds, share}], "lines", "width", "height"}.
 
-    ``names`` are the stages, one below the other; jobs of one name (folds, sizes) are added up.
+    ``names`` are the stages, one below the other; jobs of one name (folds, sizes) are added up. A line is
+    (x1, y1, x2, y2), from the right edge of one box to the left of another, level but for the last gap, or straight down.
     """
     total: dict[str, float] = {}
     for job in jobs:
         total[job["job"]] = total.get(job["job"], 0.0) + job["seconds"]
-    columns = []
-    for room, starts in FLOW:
-        if room == "stages":
-            found = {n: sum(s for job, s in total.items() if job.rpartition(".")[0] == n) for n in names}
-        else:
-            found = {}
+    columns, groups = [], {}
+    for starts in FLOW:
+        found: dict[str, dict] = {}
+        for start in names if starts is None else starts:
             for job, seconds in total.items():
-                start = next((start for start in starts if job.startswith(start)), None)
-                if start is not None:
-                    label = {"views_": "activations"}.get(start, job)
-                    found[label] = found.get(label, 0.0) + seconds
-        columns.append([{"name": name, "seconds": seconds} for name, seconds in found.items()])
+                if (job.rpartition(".")[0] == start) if starts is None else ("." not in job and job.startswith(start)):
+                    label = start if starts is None else {"views_": "activations"}.get(start, job)
+                    box = found.setdefault(label, {"name": label, "seconds": 0.0, "stage": starts is None})
+                    box["seconds"] += seconds
+                    groups.setdefault("stage" if starts is None else start, {})[label] = box
+        columns.append(list(found.values()))
     columns = [column for column in columns if column]
+    (wide, high), (across, down) = BOX, GAPS
     most = max((len(column) for column in columns), default=1)
     longest = max((box["seconds"] for column in columns for box in column), default=0) or 1
-    boxes, lines = [], []
+    lines = []
     for number, column in enumerate(columns):
-        top = (most - len(column)) * 26
         for row, box in enumerate(column):
-            box |= {"x": 10 + number * 190, "y": 8 + top + row * 52, "share": box["seconds"] / longest}
-            boxes.append(box)
-            if row:  # within a room the jobs follow one another
-                lines.append((box["x"] + 70, box["y"] - 12, box["x"] + 70, box["y"]))
-        if number and column:
-            before = columns[number - 1]
-            middle = [sum(box["y"] for box in side) / len(side) + 20 for side in (before, column)]
-            lines.append((before[0]["x"] + 140, middle[0], column[0]["x"], middle[1]))
-    return {"boxes": boxes, "lines": lines, "width": 20 + 190 * len(columns) - 50, "height": 16 + 52 * most}
+            top = (most - len(column)) * (high + down) // 2 + row * (high + down)
+            box |= {"x": 4 + number * (wide + across), "y": 8 + top, "share": box["seconds"] / longest}
+            if row and box["stage"]:
+                lines.append((box["x"] + wide / 2, box["y"] - down, box["x"] + wide / 2, box["y"]))
+    groups = {name: list(boxes.values()) for name, boxes in groups.items()}
+    chain = groups.get("stage", [])
+    groups |= {"first": chain[:1], "last": chain[-1:]}
+    for before, after in EDGES:
+        for one in groups.get(before, []):
+            for other in groups.get(after, []):
+                lines.append((one["x"] + wide, one["y"] + high / 2, other["x"], other["y"] + high / 2))
+    boxes = [box for column in columns for box in column]
+    return {
+        "boxes": boxes,
+        "lines": lines,
+        "width": 8 + (wide + across) * len(columns) - across,
+        "height": 16 + (high + down) * most,
+    }
 
 
 def headline(metrics: dict, tables: dict) -> list[dict]:
@@ -275,9 +331,10 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
         "rejected_count": len(rejected),
         "duplicates": json_of("duplicates"),
         "explore": figures(files["explore"], EXPLORE),
+        "samples": sheets(files["explore"], SAMPLES),
         "confusion": figures(files["review"], {"confusion": ("Confusion matrix", "Actual class by predicted class.")}),
-        "sheets": figures(files["review"], SHEETS),
-        "cams": figures(files["review"], CAMS),
+        "sheets": sheets(files["review"], SHEETS),
+        "cams": sheets(files["review"], CAMS),
         "map": json_of("map"),
         "flow": flow(times["jobs"], list(dict.fromkeys(stage["name"] for stage in done))),
         "tables": tables,
@@ -297,7 +354,20 @@ def share_text(value: float | None) -> str:
 
 def number_text(value: float | None) -> str:
     """A figure of merit in three significant digits, at least four decimals above .001."""
-    return "–" if value is None else f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
+    if value is None:
+        return "–"
+    text = f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
+    return text.replace("-", "\u2212", 1) if value < 0 else text
+
+
+def count_text(value: int | None) -> str:
+    """A number of things: 12,345; a dash where it is not known."""
+    return "–" if value is None else f"{value:,}"
+
+
+def parts(text: object) -> list[str]:
+    """A name cut where it may be broken: after _, / and -."""
+    return re.findall(r"[^_/-]*[_/-]+|[^_/-]+", str(text))
 
 
 def time_text(seconds: float) -> str:
@@ -334,6 +404,8 @@ def render(context: Mapping) -> str:
     environment.filters |= {
         "share": share_text,
         "number": number_text,
+        "count": count_text,
+        "parts": parts,
         "time": time_text,
         "memory": memory_text,
         "sha256": sha256_base64,
