@@ -3,9 +3,10 @@
     snakemake results/ants_bees_folds/fold{0,1,2,3,4}/head/stage.json --cores 1 --configfile examples/ants_bees_folds.yaml
     python bench/fold_ensemble.py examples/ants_bees_folds.yaml
 
-Out-of-fold log loss of the labelled pictures with and without the calibration, cross-fitted as in `evaluate`; then log loss
-and accuracy on the test pictures, whose labels (the names of their folders) nothing before this script has read: of every
-member (fold x snapshot x view) alone and of their mean. The trunk sees each picture and view once for all folds.
+Out-of-fold log loss of the labelled pictures with and without the calibration, cross-fitted as in `evaluate`, of one network
+and of all; then log loss and accuracy on the test pictures, whose labels (the names of their folders) nothing before this
+script has read: of every member (fold x snapshot x view) alone and of their mean. The trunk sees each picture and view once
+for all folds. The differences have standard errors over pictures.
 """
 
 import logging
@@ -23,87 +24,123 @@ from eightfold.devices import device
 from eightfold.files import read_json
 from eightfold.pixels import Pixels
 from eightfold.plan import Plan
-from eightfold.sources import Activations, Views
+from eightfold.sources import Views
 
 
-def told(name: str, p: np.ndarray, truth: np.ndarray) -> str:
+def line(name: str, p: np.ndarray, truth: np.ndarray) -> str:
     return f"| {name} | {metrics.log_loss(p, truth):.4f} | {metrics.accuracy(p, truth):.4f} |"
+
+
+def loss_of_each(p: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Log loss of every picture (n,), of probabilities (n, classes)."""
+    return -np.log(np.maximum(p[np.arange(len(truth)), truth], tuning.TINY))
+
+
+def apart(p: np.ndarray, other: np.ndarray, truth: np.ndarray) -> str:
+    """How much less log loss ``p`` has than ``other``: mean and standard error over the pictures."""
+    found = loss_of_each(p, truth) - loss_of_each(other, truth)
+    return f"{found.mean():+.4f} ± {found.std(ddof=1) / len(found) ** 0.5:.4f}"
+
+
+def answers(plan: Plan, table, test: np.ndarray, here) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities (snapshots, views, rows, classes) of the rows held out, those of the test rows of each fold
+    (folds, snapshots, views, test rows, classes), and the fold that holds out each row, -1 for none."""
+    config, stage, size = plan.config, plan.last_stage, plan.stages[plan.last_stage]["size"]
+    weights, classes = (
+        read_json(f"{plan.weights_folder}/weights.json"),
+        manifest.read_manifest(plan.data_folder)[1]["classes"],
+    )
+    trunk = nets.trunk_outline(config["model"]["arch"])
+    nets.load_part(trunk, f"{plan.weights_folder}/trunk.safetensors", "trunk")
+    trunk.to(here.device, memory_format=torch.channels_last).eval()
+    pixels, what = Pixels(plan.pixels_folder(size)), (config["augmentation"], config["seed"])
+    source, snapshots = Views(pixels, size, *what, weights["mean"], weights["std"], here), plan.stages[stage]["cycles"]
+    # By pixels, not by the activations of the stage: one that is not augmented has those of the plain view alone.
+    views = range(1 + config["tta"]["views"])
+    seen = [inference.outputs(trunk, source, np.arange(len(table)), view, here).to(here.device) for view in views]
+    of_folds, parts = folds.read_folds(f"{plan.run}/folds.csv"), np.full(len(table), -1)
+    oof = np.zeros((snapshots, len(views), len(table), len(classes)))
+    of_test = np.empty((len(plan.held_out), snapshots, len(views), len(test), len(classes)))
+    head = nets.head(trunk.features, len(classes), 0).to(here.device).eval()
+    for number, fold in enumerate(plan.held_out):
+        _, held = folds.train_valid_rows(of_folds, fold)
+        parts[held] = number
+        for cycle in range(snapshots):
+            path = f"{plan.run}/fold{fold}/{stage}/snapshots.safetensors"
+            nets.load_part(head, path, f"snapshot{cycle + 1}.head")
+            with torch.inference_mode():
+                for view in views:
+                    p = metrics.softmax(head(seen[view]).cpu().numpy())
+                    oof[cycle, view, held], of_test[number, cycle, view] = p[held], p[test]
+    return oof, of_test, parts
 
 
 def main(path: str) -> None:
     logging.getLogger("eightfold").setLevel(logging.WARNING)
     plan = Plan(resolve(check_yaml_file(path), path))
-    config, stage, size = plan.config, plan.last_stage, plan.stages[plan.last_stage]["size"]
-    table, info = manifest.read_manifest(plan.data_folder)
-    weights, targets, views = read_json(f"{plan.weights_folder}/weights.json"), manifest.targets(table, info), 1
-    views += config["tta"]["views"]
+    config, (table, info) = plan.config, manifest.read_manifest(plan.data_folder)
     test = np.flatnonzero(table["split"] == "test")
     truth = np.array([info["classes"].index(Path(table["path"].iloc[row]).parent.name) for row in test])
-    of_folds, classes = folds.read_folds(f"{plan.run}/folds.csv"), len(info["classes"])
     with device(config["device"]["kind"], config["device"]["precision"]) as here:
-        cached = Activations([f"{name}.safetensors" for name in plan.activations(stage, "")], here)
-        trunk = nets.trunk_outline(config["model"]["arch"])
-        nets.load_part(trunk, f"{plan.weights_folder}/trunk.safetensors", "trunk")
-        trunk.to(here.device, memory_format=torch.channels_last).eval()
-        pixels, what = Pixels(plan.pixels_folder(size)), (config["augmentation"], config["seed"])
-        source = Views(pixels, size, *what, weights["mean"], weights["std"], here)
-        of_test = [inference.outputs(trunk, source, test, view, here) for view in range(views)]
-        oof = np.empty((plan.stages[stage]["cycles"], views, len(table), classes))
-        each, parts = [], np.full(len(table), -1)
-        for number, fold in enumerate(plan.held_out):
-            _, held = folds.train_valid_rows(of_folds, fold)
-            parts[held] = number
-            for cycle in range(oof.shape[0]):
-                head = nets.head(trunk.features, classes, 0)
-                nets.load_part(
-                    head, f"{plan.run}/fold{fold}/{stage}/snapshots.safetensors", f"snapshot{cycle + 1}.head"
-                )
-                head.to(here.device).eval()
-                with torch.inference_mode():
-                    for view in range(views):
-                        oof[cycle, view, held] = metrics.softmax(head(cached(held, view)).cpu().numpy())
-                        p = metrics.softmax(head(of_test[view].to(here.device)).cpu().numpy())
-                        each.append((f"fold {fold}, snapshot {cycle + 1}, view {view}", (cycle, view), p))
-    rows = np.flatnonzero(parts >= 0)
-    members, stack = ensembles.members_of(*oof.shape[:2], []), oof[:, :, rows].reshape(-1, len(rows), classes)
-    equal = ensembles.equal_weights(*oof.shape[:2], 0, config["tta"]["weights"])
-    kinds = (config["tta"]["average"], config["ensemble"]["average"], False)
-    probabilities = ensembles.blend(stack, members, equal, *kinds)
-    judge = metrics.Judge("log_loss", "single", info["classes"])
-    found = tuning.tune(probabilities, targets[rows], parts[rows], judge, config["tuning"])
+        oof, of_test, parts = answers(plan, table, test, here)
+    rows, judge = np.flatnonzero(parts >= 0), metrics.Judge("log_loss", "single", info["classes"])
+    oof, parts, labels = oof[:, :, rows], parts[rows], manifest.targets(table, info)[rows]
     print(f"{path}: {len(rows)} labelled pictures, {len(test)} test pictures, torch {torch.__version__}\n")
-    for step in found.steps:
-        print(
-            "{what} {value:.4g}: out-of-fold log loss {before:.4f}, cross-fitted {after:.4f}, used: {used}".format(
-                **step
-            )
+
+    def blended(p: np.ndarray) -> np.ndarray:
+        """Snapshots and views (snapshots, views, n, classes) averaged as `evaluate` averages them."""
+        members = ensembles.members_of(*p.shape[:2], [])
+        equal = ensembles.equal_weights(*p.shape[:2], 0, config["tta"]["weights"])
+        kinds = (config["tta"]["average"], config["ensemble"]["average"], False)
+        return ensembles.blend(p.reshape(-1, *p.shape[2:]), members, equal, *kinds)
+
+    print("| what is calibrated | before | after | temperature | difference | used |\n|---|---|---|---|---|---|")
+    last = {"last snapshot, plain view": oof[-1:, :1], f"last snapshot, {oof.shape[1]} views": oof[-1:]}
+    for name, some in (last | {f"{oof.shape[0]} snapshots x {oof.shape[1]} views": oof}).items():
+        p = blended(some)
+        step = tuning.tune(p, labels, parts, judge, config["tuning"] | {"temperature": True}).steps[0]
+        cooled = tuning.cross_fitted(
+            tuning.fit_temperature, lambda t, p, _: tuning.with_temperature(p, t, False), parts, p, labels
         )
-    print("\n| out of fold | log loss | accuracy |\n|---|---|---|")
-    alone = [metrics.log_loss(p, targets[rows]) for p in stack]
+        cells = f"{step['before']:.4f} | {step['after']:.4f} | {step['value']:.3g} | {apart(cooled, p, labels)}"
+        print(f"| {name} | {cells} | {'yes' if step['used'] else 'no'} |")
+    found = tuning.tune(blended(oof), labels, parts, judge, config["tuning"])
+
+    members, alone = (
+        ensembles.members_of(*oof.shape[:2], []),
+        [metrics.log_loss(p, labels) for p in oof.reshape(-1, *oof.shape[2:])],
+    )
     best = int(np.argmin(alone))
-    print(told(f"best single member ({members[best].name})", stack[best], targets[rows]))
-    print(told("snapshots and views, averaged", probabilities, targets[rows]))
-    print(told("and calibrated", found.probabilities, targets[rows]))
-    losses = np.array([metrics.log_loss(p, truth) for _, _, p in each])
-    mean = np.mean([p for *_, p in each], 0)
-    calibrated = tuning.with_temperature(mean, found.values["temperature"], False)
-    lucky = int(losses.argmin())
+    cycle, view = divmod(best, oof.shape[1])
+    print("\n| out of fold | log loss | accuracy |\n|---|---|---|")
+    print(line(f"best single member ({members[best].name})", oof[cycle, view], labels))
+    print(line("snapshots and views, averaged", blended(oof), labels))
+    print(line("and tuned", found.probabilities, labels))
+
+    each = of_test.reshape(-1, *of_test.shape[3:])
+    mean = tuning.with_temperature(np.mean([blended(p) for p in of_test], 0), found.values["temperature"], False)
+    losses = np.array([metrics.log_loss(p, truth) for p in each])
+    accuracies = np.array([metrics.accuracy(p, truth) for p in each])
+    chosen, luckiest = np.zeros(of_test.shape[:3], bool), each[losses.argmin()]
+    chosen[:, cycle, view] = True
+    chosen = chosen.ravel()
     print("\n| test | log loss | accuracy |\n|---|---|---|")
-    print(told(f"best single member, seen afterwards ({each[lucky][0]})", each[lucky][2], truth))
-    cycle, view = divmod(best, views)
-    chosen = [p for _, key, p in each if key == (cycle, view)]
+    print(f"| mean of all {len(each)} single members | {losses.mean():.4f} | {accuracies.mean():.4f} |")
     print(
-        f"| mean of the single members that out-of-fold loss would choose | {np.mean([metrics.log_loss(p, truth) for p in chosen]):.4f} | {np.mean([metrics.accuracy(p, truth) for p in chosen]):.4f} |"
+        f"| the member that out-of-fold loss chooses ({members[best].name}), mean of the folds' "
+        f"| {losses[chosen].mean():.4f} | {accuracies[chosen].mean():.4f} |"
     )
+    lucky = np.unravel_index(losses.argmin(), of_test.shape[:3])
+    name = f"fold {plan.held_out[lucky[0]]}, snapshot {lucky[1] + 1}, view {lucky[2]}"
+    print(line(f"the best of them, known afterwards ({name})", luckiest, truth))
+    print(line(f"all {len(each)}, averaged and tuned", mean, truth))
+    over_folds = np.mean([loss_of_each(p, truth) for p in each[chosen]], 0)
+    gain = loss_of_each(mean, truth) - over_folds
     print(
-        f"| mean of all {len(each)} single members | {losses.mean():.4f} | {np.mean([metrics.accuracy(p, truth) for *_, p in each]):.4f} |"
+        f"\nlog loss of the ensemble minus that of the chosen member, mean of the folds': {gain.mean():+.4f} ± {gain.std(ddof=1) / len(gain) ** 0.5:.4f}"
     )
-    print(told("all members, averaged", mean, truth))
-    print(told("and calibrated", calibrated, truth))
-    gain = -np.log(calibrated[np.arange(len(truth)), truth]) + np.log(each[lucky][2][np.arange(len(truth)), truth])
-    print(
-        f"\nloss of the calibrated ensemble minus that of the best member: {gain.mean():+.4f} ± {gain.std(ddof=1) / len(gain) ** 0.5:.4f} (standard error over pictures)"
-    )
+    print(f"log loss of the ensemble minus that of the best, known afterwards: {apart(mean, luckiest, truth)}")
+    print("(standard errors over pictures)")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from eightfold.config import check_yaml_file, resolve, stage_epochs
 from eightfold.devices import device
 from eightfold.nets import groups
 from eightfold.plan import Plan
+from eightfold.randomness import generator
 
 # Changes of the stage. `lr` multiplies the rate; `uneven`: the training pictures of every second class are thinned to a
 # fifth, so that there is an imbalance to mend.
@@ -84,14 +85,22 @@ def thinned(rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return rows[(targets[rows] % 2 == 0) | (place % 5 == 0)]
 
 
-def predicted(plan: Plan, name: str, fold: str, option: dict, lr: float, seed: int, here) -> tuple:
+def some(rows: np.ndarray, pictures: int | None, seed: int) -> np.ndarray:
+    """Some of the rows, others for each seed, equal for every option; None: all of them."""
+    return np.sort(generator(seed, "pictures").permutation(rows)[:pictures])
+
+
+def predicted(
+    plan: Plan, name: str, fold: str, option: dict, lr: float, seed: int, pictures: int | None, here
+) -> tuple:
     """(held-out rows, their probabilities, the targets of all rows) of the stage trained with an option."""
     stage = changed(plan.stages[name], option)
     settings = {"stage": stage, "arch": plan.config["model"]["arch"], "seed": seed}
     settings["augmentation"] = plan.config["augmentation"]
     setting = stages.setting_of(inputs(plan, name, fold), settings, fold, here)
     lrs = schedules.group_lrs(lr * option.get("lr", 1), stage["lr_ratio"], len(groups(setting.net)))
-    train_rows = thinned(setting.train_rows, setting.targets) if "uneven" in option else setting.train_rows
+    train_rows = some(setting.train_rows, pictures, seed)
+    train_rows = thinned(train_rows, setting.targets) if "uneven" in option else train_rows
     kept = []
 
     def chances() -> np.ndarray:
@@ -107,9 +116,9 @@ def predicted(plan: Plan, name: str, fold: str, option: dict, lr: float, seed: i
     return setting.valid_rows, np.mean(kept, 0) if option.get("snapshots") else chances(), setting.targets
 
 
-def figures(plan: Plan, name: str, option: dict, lr: float, seed: int, here) -> dict:
+def figures(plan: Plan, name: str, option: dict, lr: float, seed: int, pictures: int | None, here) -> dict:
     """Log loss, accuracy and, for one label a picture, balanced accuracy of all folds' held-out pictures."""
-    folds = [predicted(plan, name, fold, option, lr, seed, here) for fold in plan.held_out]
+    folds = [predicted(plan, name, fold, option, lr, seed, pictures, here) for fold in plan.held_out]
     rows, chances, targets = np.concatenate([f[0] for f in folds]), np.concatenate([f[1] for f in folds]), folds[0][2]
     found = {"log_loss": metrics.log_loss(chances, targets[rows]), "accuracy": metrics.accuracy(chances, targets[rows])}
     if targets.ndim == 1:
@@ -135,6 +144,9 @@ def main() -> None:
     parser.add_argument("stage")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--lr", type=float, help="rate of the stage, where its config says auto")
+    parser.add_argument(
+        "--pictures", type=int, help="learn from that many of the training pictures, drawn anew by each seed"
+    )
     given = parser.parse_args()
     logging.getLogger("eightfold").setLevel(logging.WARNING)
     plan = Plan(resolve(check_yaml_file(given.config), given.config))
@@ -152,11 +164,13 @@ def main() -> None:
         for seed in range(given.seeds):
             for name, option in options.items():
                 began = time.monotonic()
-                results[name].append(figures(plan, given.stage, option, lr, seed, here))
+                results[name].append(figures(plan, given.stage, option, lr, seed, given.pictures, here))
                 told = ", ".join(f"{key} {value:.4f}" for key, value in results[name][-1].items())
                 print(f"seed {seed}, {name}: {told} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
     keys = list(results[OFF][0])
-    print(f"{given.config}, stage {given.stage}, lr {lr:g}, {given.seeds} seeds, torch {torch.__version__}\n")
+    print(
+        f"{given.config}, stage {given.stage}, lr {lr:g}, {given.seeds} seeds, {given.pictures or 'all'} pictures, torch {torch.__version__}\n"
+    )
     print("| option |", " | ".join(keys), "| verdict on log_loss |\n|---|" + "---|" * (len(keys) + 1))
     for name, option in options.items():
         mean = {key: np.mean([row[key] for row in results[name]]) for key in keys}

@@ -33,11 +33,11 @@ def one_of(*allowed: str) -> Callable[[str], bool]:
     return lambda cell: cell in allowed
 
 
-def names(most: int, known: Callable[[str], bool]) -> Callable[[str], bool]:
-    """A cell of 1 to ``most`` different names with single spaces between them."""
+def names(most: int, known: Callable[[str], bool], separator: str = " ") -> Callable[[str], bool]:
+    """A cell of 1 to ``most`` different names with one ``separator`` between them."""
 
     def check(cell: str) -> bool:
-        parts = cell.split(" ")
+        parts = cell.split(separator)
         return 1 <= len(parts) <= most and len(set(parts)) == len(parts) and all(map(known, parts))
 
     return check
@@ -68,9 +68,32 @@ RULES = {
 EXTRA = {"cdiscount": (["_id", "category_id"], one_of("1000010653", "1000010660", "1000010667"), False)}
 
 
+def rule_of(kind: str, classes: list[str], columns: tuple[str, str], several: bool, separator: str, k: int) -> tuple:
+    """The rule of a competition that asks for a format, as in RULES. columns: of the ids and of a one-column answer."""
+    whole = "\0"  # is in no class: a cell of a single-label answer is one name, spaces and all
+    return {
+        "probabilities": ([columns[0], *classes], chance, not several),
+        "positive": ([*columns], chance, False),
+        "label": ([*columns], names(1, one_of(*classes), whole), False),
+        "index": ([*columns], one_of(*map(str, range(len(classes)))), False),
+        "tags": ([*columns], names(len(classes), one_of(*classes), separator), False),
+        "top_k": (
+            [*columns],
+            lambda cell: len(cell.split(separator)) == k and names(k, one_of(*classes), separator)(cell),
+            False,
+        ),
+        "zero_one": ([columns[0], *classes], one_of("0", "1"), not several),
+    }[kind]
+
+
 def faults(example: str, path: Path, ids: list[str]) -> list[str]:
-    """What a grader would refuse in a submission, or find worthless; empty when nothing."""
-    head, cell_is_right, sums_to_one = (RULES | EXTRA)[example]
+    """What a grader would refuse in a submission of an example, or find worthless; empty when nothing."""
+    return faults_by((RULES | EXTRA)[example], path, ids)
+
+
+def faults_by(rule: tuple, path: Path, ids: list[str]) -> list[str]:
+    """Likewise, by a rule: columns, what a cell must be, whether the cells of a row sum to one."""
+    head, cell_is_right, sums_to_one = rule
     raw = Path(path).read_bytes()
     result = (
         []

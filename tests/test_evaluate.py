@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.metrics import fbeta_score, log_loss
+from sklearn.metrics import cohen_kappa_score, fbeta_score, log_loss
 from test_report import run_door
 
 from eightfold import manifest, metrics, newcomers, prediction, tensors, tuning
@@ -20,23 +20,26 @@ SETTINGS = {"average": "arithmetic", "weights": "equal", "seed": 0, "positive": 
 
 
 class Run:
-    """The files that evaluate reads, with three times overconfident logits; and a call of the script."""
+    """The files that evaluate reads, with three times overconfident logits; and a call of the script.
 
-    def __init__(self, folder, task="single"):
+    bias: what the networks wrongly add to the logits of each class. targets: of the labelled rows, hidden: of the others.
+    """
+
+    def __init__(self, folder, task="single", test=TEST, classes=CLASSES, bias=(0, 0, 0)):
         rng = np.random.default_rng(0)
-        self.folder, n = folder, LABELLED + TEST
+        self.folder, n = folder, LABELLED + test
         logits = rng.normal(0, 1.5, (n, 3))
         if task == "single":
             truth = np.array([rng.choice(3, p=row) for row in metrics.softmax(logits)])
-            labels = [CLASSES[c] for c in truth]
-            self.targets = truth[:LABELLED]
+            labels = [classes[c] for c in truth]
         else:
-            hot = rng.random((n, 3)) < metrics.sigmoid(logits)
-            hot[~hot.any(1), 0] = True
-            labels = ["|".join(np.array(CLASSES)[row]) for row in hot]
-            self.targets = hot[:LABELLED].astype(int)
+            truth = (rng.random((n, 3)) < metrics.sigmoid(logits)).astype(int)
+            truth[truth.sum(1) == 0, 0] = 1
+            labels = ["|".join(np.array(classes)[row > 0]) for row in truth]
+        self.targets, self.hidden = truth[:LABELLED], truth[LABELLED:]
+        logits += bias
         self.ids = [f"{number:03d}" for number in range(n)]
-        splits = ["train"] * LABELLED + ["test"] * TEST
+        splits = ["train"] * LABELLED + ["test"] * test
         table = pd.DataFrame({"id": self.ids, "path": self.ids, "split": splits, "labels": labels})
         table.loc[LABELLED:, "labels"] = ""
         table = table.assign(width=8, height=8, mode="RGB", bytes=1, sha256=self.ids, status="ok")
@@ -46,7 +49,8 @@ class Run:
         info = {
             "task": task,
             "ordered": False,
-            "classes": CLASSES,
+            "sample_submission": None,
+            "classes": list(classes),
             "separator": None if task == "single" else "|",
             "root": ".",
         }
@@ -81,6 +85,20 @@ class Run:
         valid, test = (pd.read_csv(made[name], dtype={0: str, "id": str}, header=0) for name in ("valid", "test"))
         told = [json.loads(made[name].read_text()) for name in ("metrics", "tuning")]
         return valid, test, *told
+
+    def submit(self, tuned: dict, kind: str) -> pd.DataFrame:
+        """The submission that its script writes of what `evaluate` left for the test rows, with values of tuning."""
+        write_json(self.folder / "tuning.json", tuned)
+        given = {
+            "manifest": self.input["manifest"],
+            "test": self.folder / "made_test",
+            "tuning": self.folder / "tuning.json",
+        }
+        settings = {"format": kind, "separator": " ", "clip": 0, "positive": None, "top_k": None, "gzip": False}
+        settings |= {"id_column": "id", "label_column": "label"}
+        made = {"submission": self.folder / "submission.csv"}
+        run_door("submission.py", input=given, output=made, settings={"submission": settings}, log=self.folder / "log")
+        return pd.read_csv(made["submission"], dtype=str, keep_default_na=False)
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +199,61 @@ def test_tags_are_judged_by_thresholds_that_their_pictures_had_no_part_in(tmp_pa
         fbeta_score(run.targets, p > 0.5, beta=2, average="samples", zero_division=0)
     )
     assert tuned["thresholds"] < 0.5 and step["used"]
+
+
+def test_tuned_thresholds_decide_the_tags_of_the_submission_and_the_grader_s_figure_rises(tmp_path):
+    run = Run(tmp_path, "multi", test=80, bias=(-2, -2, 1))  # two tags are seldom sure enough, the third too often
+    *_, told, tuned = run.evaluate("fbeta_samples", tuning=TUNING | {"thresholds": "per_class"})
+    assert told["tuning"][-1]["used"] and tuned["thresholds"][0] < 0.4 < tuned["thresholds"][2]
+
+    def score(values: dict) -> float:
+        """F2, mean over the readable test pictures, by its definition."""
+        figures = []
+        for cell, row in zip(run.submit(values, "tags")["label"][:-1], run.hidden, strict=False):
+            said, true = set(cell.split()), {name for name, hot in zip(CLASSES, row, strict=True) if hot}
+            precision, recall = len(said & true) / len(said), len(said & true) / len(true)
+            figures.append(5 * precision * recall / (4 * precision + recall) if said & true else 0)
+        return float(np.mean(figures))
+
+    assert score(tuned) > score(tuned | {"thresholds": None}) + 0.05
+
+
+def test_tuned_cut_points_decide_the_grades_of_the_submission_and_the_grader_s_figure_rises(tmp_path):
+    grades = ["10", "2", "3"]  # as they are sorted; 2 is the lowest
+    run = Run(tmp_path, test=120, classes=grades, bias=(0, 4, 0))  # which the networks answer nearly always
+    *_, told, tuned = run.evaluate("quadratic_weighted_kappa")
+    assert told["tuning"][-1]["used"] and tuned["cut_points"]
+
+    def score(values: dict) -> float:
+        said = run.submit(values, "label")["label"][:-1].astype(int)
+        rank = {2: 0, 3: 1, 10: 2}
+        true = [int(grades[c]) for c in run.hidden[:-1]]
+        return cohen_kappa_score([rank[c] for c in true], said.map(rank), weights="quadratic")
+
+    assert score(tuned) > score(tuned | {"cut_points": None}) + 0.1
+
+
+def test_a_calibration_that_lowers_no_unseen_loss_is_told_and_not_used(tmp_path):
+    run = Run(tmp_path, test=TEST)
+    for fold in range(FOLDS):  # what the logits were made of, so that there is nothing to mend
+        for split in ("valid", "test"):
+            path = run.folder / f"{split}{fold}.safetensors"
+            found = tensors.load(path)
+            exact = (
+                np.log(np.eye(3)[run.targets[found["rows"]]] * 0.4 + 0.2) if split == "valid" else found["logits"] * 0
+            )
+            logits = torch.as_tensor(exact, dtype=torch.float32).expand(SNAPSHOTS, VIEWS, -1, 3).contiguous()
+            if split == "valid":  # right in 3 of 5: as often as they say
+                wrong = np.arange(logits.shape[2]) % 5 > 2
+                logits[:, :, wrong] = logits[:, :, wrong].roll(1, -1)
+            tensors.save(path, {"rows": found["rows"], "logits": logits}, "id")
+            write_json(path.with_suffix(".json"), {"digest": file_digest(path)})
+    valid, _, told, tuned = run.evaluate(tuning=TUNING | {"clip": False})
+    (step,) = told["tuning"]
+    assert step["what"] == "temperature" and step["after"] >= step["before"] and step["used"] is False
+    assert tuned["temperature"] == 1 and told["final"] == told["untuned"]
+    p = valid.iloc[:, 2:].to_numpy(float)
+    assert log_loss(run.targets, p, labels=range(3)) == pytest.approx(step["before"])
 
 
 def test_a_run_that_holds_nothing_out_is_only_averaged(tmp_path):

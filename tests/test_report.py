@@ -3,6 +3,7 @@
 import html.parser
 import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,7 +135,8 @@ def test_the_ensemble_says_what_each_member_adds_and_tuning_what_it_did(tmp_path
         "in_sample": 0.75,
     }
     told |= {"metric": "roc_auc", "ensemble": {"weights": "greedy", "members": members, "all": both}}
-    write_json(files["metrics"][0], told | {"tuning": [step | {"used": True}]})
+    unused = step | {"what": "temperature", "value": 1.1374, "used": False}
+    write_json(files["metrics"][0], told | {"tuning": [step | {"used": True}, unused]})
     context = report.gather(files, SETTINGS)
     table = context["ensemble"]
     assert table["columns"] == ["roc_auc", "log_loss"] and table["best"]["name"] == EVIL
@@ -142,6 +144,8 @@ def test_the_ensemble_says_what_each_member_adds_and_tuning_what_it_did(tmp_path
     page = report.render(context)
     found = Page(page)
     assert EVIL not in page and EVIL in found.text
+    rows = re.findall(r'<th scope="row">(cut points|temperature)</th>.*?<td>(yes|no[^<]*)</td></tr>', page, re.DOTALL)
+    assert rows == [("cut points", "yes"), ("temperature", "no, did not help")]
     assert "greedy selection" in found.text and "cut points" in found.text and "0.512, 1.5" in found.text
     assert (
         "0.6250" in found.text
