@@ -99,7 +99,7 @@ format: $(TOOLS) ## bring all files into style
 	.venv/bin/python -m snakefmt Snakefile rules
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z_ ]+:.*## / {printf "%-66s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z_ -]+:.*## / {printf "%-66s %s\n", $$1, $$2}' Makefile
 	@sed -n '2,7s/^#//p' Makefile
 
 $(READY): $(BROKEN)
