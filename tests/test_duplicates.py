@@ -1,12 +1,16 @@
 """Twins by bytes and by eye, with leaks and contradictions; and doubted labels, against brute force and planted errors."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inprocess import TINY, run_in_this_process
 from PIL import Image
 
-from eightfold import duplicates, label_noise
+from eightfold import duplicates, folds, label_noise
 from eightfold.images import thumbnail
 
 
@@ -98,3 +102,22 @@ def test_each_of_several_labels_is_doubted_for_itself():
     assert (rows[0], columns[0]) == (7, 2) and margins[0] < -0.5
     empty = label_noise.suspicious(np.empty((0, 3)), np.empty((0, 3)))
     assert [len(part) for part in empty] == [0, 0, 0]
+
+
+def test_a_picture_saved_again_is_in_the_fold_of_the_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        picture = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((60, 50))
+        for quality in (95, 40):
+            path = tmp_path / "data" / "train" / "ab"[number % 2] / f"{number}-{quality}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path, quality=quality)
+    config = {**TINY, "run": "twice", "data": {"source": "folders", "root": "data"}}
+    ran = run_in_this_process(config, "results/twice/folds.csv")
+    assert ran == ["manifest.py", "duplicates.py", "folds.py"]
+    found = folds.read_folds("results/twice/folds.csv")
+    pairs = found.groupby(found["id"].str.extract(r"(\d+)-", expand=False))["fold"]
+    assert len(pairs) == 12 and (pairs.nunique() == 1).all() and set(found["fold"]) == {0, 1, 2}
+    told = json.loads(Path("results/twice/folds.json").read_text())
+    assert told["pairs_apart"] == 0 and json.loads(Path("results/twice/duplicates.json").read_text())["near"] == 12

@@ -16,8 +16,8 @@ import checker
 import miniatures
 import numpy as np
 import pytest
+from inprocess import ROOT, TINY, run_in_this_process
 from miniatures import encoded, put, table
-from test_layouts import ROOT, TINY, run_in_this_process
 
 from eightfold.config import resolve
 from eightfold.plan import Plan

@@ -9,8 +9,8 @@ import miniatures
 import numpy as np
 import pytest
 import torch
+from inprocess import TINY, run_in_this_process
 from safetensors.torch import save_file
-from test_layouts import TINY, run_in_this_process
 from torch import nn
 
 from eightfold import insight, nets, plan, timm_nets
