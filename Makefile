@@ -85,7 +85,7 @@ unlock: $(READY) ## release the lock that a killed run left (when no run goes on
 	@.venv/bin/python -m snakemake --unlock $(if $(CONFIG),--configfile $(CONFIG))
 
 audit: $(TOOLS) ## known vulnerabilities of the pinned packages (asks the Python package index for its advisories)
-	.venv/bin/python -m pip_audit --strict --requirement envs/requirements-extra.txt --no-deps --disable-pip
+	.venv/bin/python -m pip_audit --strict --no-deps --disable-pip $(foreach list,$(LISTS) envs/requirements-bench.txt,--requirement $(list))
 
 lint: $(TOOLS) ## style of Python and Snakemake files, nothing is changed
 	.venv/bin/python -m ruff check
