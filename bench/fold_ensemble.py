@@ -1,34 +1,67 @@
-"""What calibration and the ensemble are worth, for a run whose last stage is a head on the starting network.
+r"""What calibration and the ensemble are worth: figures of finished runs of one config, for several seeds.
 
-    snakemake results/ants_bees_folds/fold{0,1,2,3,4}/head/stage.json --cores 1 --configfile examples/ants_bees_folds.yaml
-    python bench/fold_ensemble.py examples/ants_bees_folds.yaml
+    for seed in 0 1 2; do
+      snakemake results/folds_seed$seed/metrics.json --cores all --configfile examples/ants_bees_folds.yaml \
+        --config seed=$seed run=folds_seed$seed
+    done
+    python bench/fold_ensemble.py examples/ants_bees_folds.yaml folds_seed0 folds_seed1 folds_seed2
 
-Out-of-fold log loss of the labelled pictures with and without the calibration, cross-fitted as in `evaluate`, of one network
-and of all; then log loss and accuracy on the test pictures, whose labels (the names of their folders) nothing before this
-script has read: of every member (fold x snapshot x view) alone and of their mean. The trunk sees each picture and view once
-for all folds. The differences have standard errors over pictures.
+Reads the predictions that each run keeps (fold x snapshot x view), and prints two tables. Out-of-fold log loss with and
+without the calibration, cross-fitted as in `evaluate`, of one network and of the ensemble. And log loss and accuracy on
+the test pictures, whose labels (the names of their folders) no run has read: of the members alone and of their mean.
+Differences are over pictures: a picture's mean over the seeds, then mean and standard error.
 """
 
-import logging
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from eightfold import ensembles, folds, inference, manifest, metrics, nets, tuning
+from eightfold import ensembles, manifest, metrics, tensors, tuning
 from eightfold.config import check_yaml_file, resolve
-from eightfold.devices import device
-from eightfold.files import read_json
-from eightfold.pixels import Pixels
 from eightfold.plan import Plan
-from eightfold.sources import Views
 
 
-def line(name: str, p: np.ndarray, truth: np.ndarray) -> str:
-    return f"| {name} | {metrics.log_loss(p, truth):.4f} | {metrics.accuracy(p, truth):.4f} |"
+class Answers(NamedTuple):
+    """What a run answered: oof (snapshots, views, n, classes), the fold that held out each of the n rows, their labels;
+    test (folds, snapshots, views, m, classes) and the m true labels."""
+
+    plan: Plan
+    oof: np.ndarray
+    parts: np.ndarray
+    labels: np.ndarray
+    test: np.ndarray
+    truth: np.ndarray
+
+    def blended(self, p: np.ndarray) -> np.ndarray:
+        """Snapshots and views (snapshots, views, n, classes) averaged as `evaluate` averages them."""
+        config, members = self.plan.config, ensembles.members_of(*p.shape[:2], [])
+        weights = ensembles.equal_weights(*p.shape[:2], 0, config["tta"]["weights"])
+        kinds = (config["tta"]["average"], config["ensemble"]["average"], False)
+        return ensembles.blend(p.reshape(-1, *p.shape[2:]), members, weights, *kinds)
+
+
+def answers(config: dict, run: str) -> Answers:
+    plan = Plan(config | {"run": run})
+    table, info = manifest.read_manifest(plan.data_folder)
+
+    def read(fold: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+        found = tensors.load(f"{plan.run}/fold{fold}/predictions/{split}.safetensors")
+        return found["rows"].numpy(), metrics.softmax(found["logits"].numpy().astype(np.float64))
+
+    held_out = [read(fold, "valid") for fold in plan.held_out]
+    to_predict = [read(fold, "test") for fold in plan.held_out]
+    rows = np.concatenate([found[0] for found in held_out])
+    # By row, as `evaluate` has them: runs of other seeds hold out the rows in another order.
+    order = np.argsort(rows)
+    parts = np.repeat(np.arange(len(held_out)), [len(found[0]) for found in held_out])[order]
+    oof = np.concatenate([found[1] for found in held_out], 2)[:, :, order]
+    truth = [info["classes"].index(Path(table["path"].iloc[row]).parent.name) for row in to_predict[0][0]]
+    labels = manifest.targets(table, info)[rows[order]]
+    return Answers(plan, oof, parts, labels, np.stack([found[1] for found in to_predict]), np.array(truth))
 
 
 def loss_of_each(p: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -36,112 +69,89 @@ def loss_of_each(p: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(p[np.arange(len(truth)), truth], tuning.TINY))
 
 
-def apart(p: np.ndarray, other: np.ndarray, truth: np.ndarray) -> str:
-    """How much less log loss ``p`` has than ``other``: mean and standard error over the pictures."""
-    found = loss_of_each(p, truth) - loss_of_each(other, truth)
+def told(differences: list[np.ndarray]) -> str:
+    """Differences of log loss by seed and picture: mean and standard error over pictures."""
+    found = np.mean(differences, 0)
     return f"{found.mean():+.4f} ± {found.std(ddof=1) / len(found) ** 0.5:.4f}"
 
 
-def answers(plan: Plan, table, test: np.ndarray, here) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities (snapshots, views, rows, classes) of the rows held out, those of the test rows of each fold
-    (folds, snapshots, views, test rows, classes), and the fold that holds out each row, -1 for none."""
-    config, stage, size = plan.config, plan.last_stage, plan.stages[plan.last_stage]["size"]
-    weights, classes = (
-        read_json(f"{plan.weights_folder}/weights.json"),
-        manifest.read_manifest(plan.data_folder)[1]["classes"],
-    )
-    trunk = nets.trunk_outline(config["model"]["arch"])
-    nets.load_part(trunk, f"{plan.weights_folder}/trunk.safetensors", "trunk")
-    trunk.to(here.device, memory_format=torch.channels_last).eval()
-    pixels, what = Pixels(plan.pixels_folder(size)), (config["augmentation"], config["seed"])
-    source, snapshots = Views(pixels, size, *what, weights["mean"], weights["std"], here), plan.stages[stage]["cycles"]
-    # By pixels, not by the activations of the stage: one that is not augmented has those of the plain view alone.
-    views = range(1 + config["tta"]["views"])
-    seen = [inference.outputs(trunk, source, np.arange(len(table)), view, here).to(here.device) for view in views]
-    of_folds, parts = folds.read_folds(f"{plan.run}/folds.csv"), np.full(len(table), -1)
-    oof = np.zeros((snapshots, len(views), len(table), len(classes)))
-    of_test = np.empty((len(plan.held_out), snapshots, len(views), len(test), len(classes)))
-    head = nets.head(trunk.features, len(classes), 0).to(here.device).eval()
-    for number, fold in enumerate(plan.held_out):
-        _, held = folds.train_valid_rows(of_folds, fold)
-        parts[held] = number
-        for cycle in range(snapshots):
-            path = f"{plan.run}/fold{fold}/{stage}/snapshots.safetensors"
-            nets.load_part(head, path, f"snapshot{cycle + 1}.head")
-            with torch.inference_mode():
-                for view in views:
-                    p = metrics.softmax(head(seen[view]).cpu().numpy())
-                    oof[cycle, view, held], of_test[number, cycle, view] = p[held], p[test]
-    return oof, of_test, parts
+def each(values: list[float], digits: int = 3) -> str:
+    return " / ".join(f"{value:.{digits}f}" for value in values)
 
 
-def main(path: str) -> None:
-    logging.getLogger("eightfold").setLevel(logging.WARNING)
-    plan = Plan(resolve(check_yaml_file(path), path))
-    config, (table, info) = plan.config, manifest.read_manifest(plan.data_folder)
-    test = np.flatnonzero(table["split"] == "test")
-    truth = np.array([info["classes"].index(Path(table["path"].iloc[row]).parent.name) for row in test])
-    with device(config["device"]["kind"], config["device"]["precision"]) as here:
-        oof, of_test, parts = answers(plan, table, test, here)
-    rows, judge = np.flatnonzero(parts >= 0), metrics.Judge("log_loss", "single", info["classes"])
-    oof, parts, labels = oof[:, :, rows], parts[rows], manifest.targets(table, info)[rows]
-    print(f"{path}: {len(rows)} labelled pictures, {len(test)} test pictures, torch {torch.__version__}\n")
+def calibration(runs: list[Answers]) -> None:
+    """One network and the ensemble, before and after the cross-fitted temperature."""
+    some = {
+        "last snapshot, plain view": lambda run: run.oof[-1:, :1],
+        "last snapshot, mean of {views} views": lambda run: run.oof[-1:],
+        "mean of {snapshots} snapshots x {views} views": lambda run: run.oof,
+    }
+    print("| what is calibrated | before | after | temperature | difference |\n|---|---|---|---|---|")
+    for name, part in some.items():
+        before, after, temperatures, differences = [], [], [], []
+        for run in runs:
+            p = run.blended(part(run))
+            cooled = tuning.cross_fitted(
+                tuning.fit_temperature, lambda t, p, _: tuning.with_temperature(p, t, False), run.parts, p, run.labels
+            )
+            losses = loss_of_each(p, run.labels), loss_of_each(cooled, run.labels)
+            before.append(losses[0].mean())
+            after.append(losses[1].mean())
+            temperatures.append(tuning.fit_temperature(p, run.labels))
+            differences.append(losses[1] - losses[0])
+        name = name.format(snapshots=runs[0].oof.shape[0], views=runs[0].oof.shape[1])
+        print(f"| {name} | {each(before)} | {each(after)} | {each(temperatures, 2)} | {told(differences)} |")
 
-    def blended(p: np.ndarray) -> np.ndarray:
-        """Snapshots and views (snapshots, views, n, classes) averaged as `evaluate` averages them."""
-        members = ensembles.members_of(*p.shape[:2], [])
-        equal = ensembles.equal_weights(*p.shape[:2], 0, config["tta"]["weights"])
-        kinds = (config["tta"]["average"], config["ensemble"]["average"], False)
-        return ensembles.blend(p.reshape(-1, *p.shape[2:]), members, equal, *kinds)
 
-    print("| what is calibrated | before | after | temperature | difference | used |\n|---|---|---|---|---|---|")
-    last = {"last snapshot, plain view": oof[-1:, :1], f"last snapshot, {oof.shape[1]} views": oof[-1:]}
-    for name, some in (last | {f"{oof.shape[0]} snapshots x {oof.shape[1]} views": oof}).items():
-        p = blended(some)
-        step = tuning.tune(p, labels, parts, judge, config["tuning"] | {"temperature": True}).steps[0]
-        cooled = tuning.cross_fitted(
-            tuning.fit_temperature, lambda t, p, _: tuning.with_temperature(p, t, False), parts, p, labels
+def ensemble(runs: list[Answers]) -> None:
+    """Members alone, those that out-of-fold loss or hindsight chooses, and all averaged, on the test pictures."""
+    names = ["mean of the single members", "the member that out-of-fold loss chooses", "the best member, in hindsight"]
+    names.append("all averaged, as submitted")
+    figures: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    against: dict[str, list[np.ndarray]] = {name: [] for name in names[:-1]}
+    for run in runs:
+        chosen = _least(run.oof, run.labels)
+        found = tuning.tune(
+            run.blended(run.oof),
+            run.labels,
+            run.parts,
+            metrics.Judge("log_loss", "single", ["", ""]),
+            run.plan.config["tuning"],
         )
-        cells = f"{step['before']:.4f} | {step['after']:.4f} | {step['value']:.3g} | {apart(cooled, p, labels)}"
-        print(f"| {name} | {cells} | {'yes' if step['used'] else 'no'} |")
-    found = tuning.tune(blended(oof), labels, parts, judge, config["tuning"])
+        mean = np.mean([run.blended(p) for p in run.test], 0)
+        mean = tuning.with_temperature(mean, found.values["temperature"], False)
+        single = run.test.reshape(-1, *run.test.shape[3:])
+        of_folds = run.test[:, chosen[0], chosen[1]]
+        lucky = single[min(range(len(single)), key=lambda i: loss_of_each(single[i], run.truth).mean())]
+        for name, members in zip(names, [single, of_folds, lucky[None], mean[None]], strict=True):
+            losses = np.mean([loss_of_each(p, run.truth) for p in members], 0)
+            accuracy = np.mean([metrics.accuracy(p, run.truth) for p in members])
+            figures[name].append((losses.mean(), accuracy))
+            if name in against:
+                against[name].append(loss_of_each(mean, run.truth) - losses)
+    print("\n| on the test pictures | log loss | accuracy | ensemble minus it |\n|---|---|---|---|")
+    for name in names:
+        losses, accuracies = zip(*figures[name], strict=True)
+        print(f"| {name} | {each(losses)} | {each(accuracies)} | {told(against[name]) if name in against else ''} |")
 
-    members, alone = (
-        ensembles.members_of(*oof.shape[:2], []),
-        [metrics.log_loss(p, labels) for p in oof.reshape(-1, *oof.shape[2:])],
-    )
-    best = int(np.argmin(alone))
-    cycle, view = divmod(best, oof.shape[1])
-    print("\n| out of fold | log loss | accuracy |\n|---|---|---|")
-    print(line(f"best single member ({members[best].name})", oof[cycle, view], labels))
-    print(line("snapshots and views, averaged", blended(oof), labels))
-    print(line("and tuned", found.probabilities, labels))
 
-    each = of_test.reshape(-1, *of_test.shape[3:])
-    mean = tuning.with_temperature(np.mean([blended(p) for p in of_test], 0), found.values["temperature"], False)
-    losses = np.array([metrics.log_loss(p, truth) for p in each])
-    accuracies = np.array([metrics.accuracy(p, truth) for p in each])
-    chosen, luckiest = np.zeros(of_test.shape[:3], bool), each[losses.argmin()]
-    chosen[:, cycle, view] = True
-    chosen = chosen.ravel()
-    print("\n| test | log loss | accuracy |\n|---|---|---|")
-    print(f"| mean of all {len(each)} single members | {losses.mean():.4f} | {accuracies.mean():.4f} |")
+def _least(oof: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+    """(snapshot, view) of least out-of-fold log loss."""
+    losses = [[metrics.log_loss(p, labels) for p in views] for views in oof]
+    return np.unravel_index(np.argmin(losses), oof.shape[:2])
+
+
+def main(path: str, runs: list[str]) -> None:
+    config = resolve(check_yaml_file(path), path)
+    read = [answers(config, run) for run in runs]
+    folds, snapshots, views, pictures = read[0].test.shape[:4]
     print(
-        f"| the member that out-of-fold loss chooses ({members[best].name}), mean of the folds' "
-        f"| {losses[chosen].mean():.4f} | {accuracies[chosen].mean():.4f} |"
+        f"{path}: {len(read[0].labels)} labelled pictures in {folds} folds, {snapshots} snapshots, {views} views; "
+        f"{pictures} test pictures; runs {', '.join(runs)}\n"
     )
-    lucky = np.unravel_index(losses.argmin(), of_test.shape[:3])
-    name = f"fold {plan.held_out[lucky[0]]}, snapshot {lucky[1] + 1}, view {lucky[2]}"
-    print(line(f"the best of them, known afterwards ({name})", luckiest, truth))
-    print(line(f"all {len(each)}, averaged and tuned", mean, truth))
-    over_folds = np.mean([loss_of_each(p, truth) for p in each[chosen]], 0)
-    gain = loss_of_each(mean, truth) - over_folds
-    print(
-        f"\nlog loss of the ensemble minus that of the chosen member, mean of the folds': {gain.mean():+.4f} ± {gain.std(ddof=1) / len(gain) ** 0.5:.4f}"
-    )
-    print(f"log loss of the ensemble minus that of the best, known afterwards: {apart(mean, luckiest, truth)}")
-    print("(standard errors over pictures)")
+    calibration(read)
+    ensemble(read)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2:])
