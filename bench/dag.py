@@ -1,70 +1,46 @@
 """How long Snakemake thinks before the first job starts: python bench/dag.py 1000 10000 100000
 
-A workflow of the shape of ours where it is largest (pixels, activations and predictions in parts, each kind joined by
-one job, with the same sorts of inputs, params and resources) is dry-run with so many jobs. One JSON line each: jobs,
-seconds of the processor and by the clock, peak megabytes of memory.
+This workflow, on 24 pictures, divided into so many parts and folds that it has about so many jobs, is dry-run: Snakemake
+builds its graph, asks our rules for every job's inputs, params and resources, and prints the jobs. One JSON line each: jobs,
+parts, folds, seconds of the processor and by the clock, peak megabytes of memory.
 """
 
 import json
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from itertools import pairwise
 from pathlib import Path
 
-SNAKEFILE = """
-PARTS = {parts}
-NAMES = [f"{{k}}_of_{{PARTS}}" for k in range(1, PARTS + 1)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-def memory(wildcards, attempt):
-    return 6000 * attempt
+from pipeline import Checkout, changed
 
-rule all:
-    input: "predictions.json"
+MOST_PARTS = 1000  # of the config's `shards`
 
-rule manifest:
-    output: "manifest.json", "manifest.csv"
-    shell: "touch {{output}}"
 
-"""
-KIND = """
-rule {kind}_part:
-    input: before="{before}.json", packed=ancient("{before}.csv")
-    output: data=temp("{kind}.parts/{{part}}.bin"), identity=temp("{kind}.parts/{{part}}.json")
-    log: "logs/{kind}.{{part}}.log"
-    benchmark: "benchmarks/{kind}.{{part}}.jsonl"
-    threads: 8
-    resources: gpu=1, mem_mb=memory, runtime=memory
-    params: settings={{"size": 224, "views": 4, "seed": 0}}, code="0123456789abcdef"
-    shell: "touch {{output}}"
-
-rule {kind}:
-    input: before="{before}.json", parts=lambda wildcards: [f"{kind}.parts/{{name}}.json" for name in NAMES]
-    output: "{kind}.json", "{kind}.csv"
-    log: "logs/{kind}.log"
-    shell: "touch {{output}}"
-"""
+def shape(jobs: int) -> tuple[int, int]:
+    """Parts and folds of a run of about so many jobs: each part is 3 jobs for all folds together and 3 for each fold."""
+    parts = min(MOST_PARTS, jobs // 15)
+    return parts, round((jobs / parts - 3) / 3)
 
 
 def measure(jobs: int) -> dict:
-    kinds = ["manifest", "pixels", "activations", "predictions"]
+    parts, folds = shape(jobs)
     with tempfile.TemporaryDirectory() as folder:
-        text = SNAKEFILE.format(parts=jobs // 3)
-        text += "".join(KIND.format(kind=kind, before=before) for before, kind in pairwise(kinds))
-        Path(folder, "Snakefile").write_text(text)
+        checkout = Checkout.new(Path(folder, "checkout"))
+        checkout.configure(changed(shards=parts, split={"folds": folds, "use": list(range(folds))}))
+        words = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "host", "reason", "--cores", "64"]
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        subprocess.run(
-            [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "all", "--cores", "64"],
-            cwd=folder,
-            check=True,
-            capture_output=True,
-        )
+        told = subprocess.run(words, cwd=checkout.folder, check=True, capture_output=True, text=True).stdout
         after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - began
+    (total,) = set(re.findall(r"^total +(\d+)$", told, flags=re.MULTILINE))
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     peak_kb = after.ru_maxrss  # the largest child so far: ask for sizes in rising order
-    return {"jobs": jobs, "cpu_s": round(cpu, 1), "wall_s": round(wall, 1), "peak_mb": round(peak_kb / 1024)}
+    row = {"jobs": int(total), "parts": parts, "folds": folds, "cpu_s": round(cpu, 1), "wall_s": round(wall, 1)}
+    return {**row, "peak_mb": round(peak_kb / 1024)}
 
 
 if __name__ == "__main__":

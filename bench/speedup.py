@@ -1,4 +1,4 @@
-"""Wall time by nodes, of work that only sleeps: python bench/speedup.py [--nodes 1 2 4 8] [--parts 16] [--by snakemake]
+"""Wall time by nodes, of work that only sleeps: python bench/speedup.py [--nodes 1 2 4 8] [--parts 8] [--by snakemake]
 
 Starts a SLURM of so many node daemons on this machine (tests/slurm/cluster.py) for each number of nodes, and puts parts of
 a thousand pictures each on it, which sleep a fixed time a picture. Sleeping takes no processor, so nodes that share one
@@ -82,8 +82,8 @@ def draw(rows: list[dict], path: Path) -> None:
 def main(words: list[str]) -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8])
-    asked.add_argument("--parts", type=int, default=16)
-    asked.add_argument("--each-ms", type=float, default=20, help="that a picture takes")
+    asked.add_argument("--parts", type=int, default=8)
+    asked.add_argument("--each-ms", type=float, default=120, help="that a picture takes: two minutes a part")
     asked.add_argument("--by", choices=["snakemake", "sbatch"], default="snakemake")
     asked.add_argument("--svg", type=Path)
     given = asked.parse_args(words)

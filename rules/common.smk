@@ -118,6 +118,12 @@ def pixels_of(wildcards):
     return f"{plan.pixels_folder(size_of(wildcards))}/pixels.json"
 
 
+def packed_of(wildcards):
+    """What lies beside pixels.json and is read with it."""
+    folder = plan.pixels_folder(size_of(wildcards))
+    return [f"{folder}/pixels.u8", f"{folder}/index.npy"]
+
+
 def size_of(wildcards):
     """The size (px) of the job's stage, of its shared activations, or of the final prediction."""
     if hasattr(wildcards, "size"):
@@ -171,15 +177,9 @@ def stage_activations(suffix):
     return get
 
 
-def stage_pixels(name):
+def stage_pixels(files_of):
     """The pixels that a stage of all layers learns on."""
-
-    def get(wildcards):
-        if plan.stages[wildcards.stage]["train"] == "head":
-            return []
-        return f"{plan.pixels_folder(size_of(wildcards))}/{name}"
-
-    return get
+    return lambda wildcards: files_of(wildcards) if plan.stages[wildcards.stage]["train"] == "all" else []
 
 
 def final_trunk(part):

@@ -1,9 +1,10 @@
 # Raw images to a manifest, folds, plots of the data and packed pixels.
 
 
+# `local`: beside pictures that no rule names, and that storage of results would therefore not take.
 rule demo:
     output:
-        identity="<cache>/demo/demo.json",
+        identity=local("<cache>/demo/demo.json"),
     log:
         "<cache>/logs/demo.log",
     benchmark:
@@ -25,8 +26,8 @@ rule demo:
 
 rule manifest:
     input:
-        demo=[f"{CACHE}/demo/demo.json"] if plan.is_demo else [],
-        kaggle=[f"{plan.kaggle_folder}/kaggle.json"] if plan.is_kaggle else [],
+        demo=[local(f"{CACHE}/demo/demo.json")] if plan.is_demo else [],
+        kaggle=[local(f"{plan.kaggle_folder}/kaggle.json")] if plan.is_kaggle else [],
     output:
         manifest="<data>/manifest.csv",
         thumbnails="<data>/thumbnails.npy",

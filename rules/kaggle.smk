@@ -1,9 +1,10 @@
 # Kaggle in and out, by its official client: envs/requirements-extra.txt. Nothing of `submission` needs it.
 
 
+# `local`, as the demo's: beside pictures that no rule names.
 rule kaggle_data:
     output:
-        identity="<cache>/kaggle-{competition}/kaggle.json",
+        identity=local("<cache>/kaggle-{competition}/kaggle.json"),
     log:
         "<cache>/kaggle-{competition}/kaggle.log",
     benchmark:

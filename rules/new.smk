@@ -50,7 +50,7 @@ rule export_model:
         head_identities=each_fold(final_head(1)),
         snapshots=ancient(each_fold(final_snapshots)),
         pixels=pixels_of,
-        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+        packed=ancient(packed_of),
     output:
         model="<run>/export/model.{format}",
         told="<run>/export/model.{format}.json",

@@ -14,7 +14,7 @@ rule predict:
         head_identity=final_head(1),
         snapshots=ancient(final_snapshots),
         pixels=pixels_of,
-        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+        packed=ancient(packed_of),
         parts=parts_of(f"{plan.run}/fold{{fold}}/predictions/{{split}}", "{part}.safetensors"),
     output:
         logits="<run>/fold{fold}/predictions/{split}.safetensors",
@@ -52,7 +52,7 @@ use rule predict as predict_part with:
         head_identity=final_head(1),
         snapshots=ancient(final_snapshots),
         pixels=pixels_of,
-        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+        packed=ancient(packed_of),
     output:
         logits=temp("<run>/fold{fold}/predictions/{split}.parts/{part}.safetensors"),
         identity=temp("<run>/fold{fold}/predictions/{split}.parts/{part}.json"),

@@ -61,7 +61,7 @@ rule review:
         manifest_identity="<data>/manifest.json",
         valid="<run>/predictions/valid.csv",
         pixels=pixels_of,
-        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+        packed=ancient(packed_of),
     output:
         confusion=report("<run>/review/confusion.svg", category="Review", caption="captions/confusion.rst"),
         most_correct=report("<run>/review/most_correct.svg", category="Review", caption="captions/sheet.rst"),
@@ -95,7 +95,7 @@ rule show_augmentation:
         manifest=ancient("<data>/manifest.csv"),
         manifest_identity="<data>/manifest.json",
         pixels=pixels_of,
-        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+        packed=ancient(packed_of),
     output:
         sheet=report("<run>/explore/augmented.svg", category="Data", caption="captions/augmented.rst"),
     log:
@@ -128,7 +128,7 @@ rule insight:
         head=ancient(first_fold(final_head(0))),
         head_identity=first_fold(final_head(1)),
         pixels=pixels_of,
-        packed=ancient(lambda wildcards: f"{plan.pixels_folder(size_of(wildcards))}/pixels.u8"),
+        packed=ancient(packed_of),
     output:
         cam_most_incorrect=report("<run>/review/cam_most_incorrect.svg", category="Review", caption="captions/cam.rst"),
         cam_most_uncertain=report("<run>/review/cam_most_uncertain.svg", category="Review", caption="captions/cam.rst"),

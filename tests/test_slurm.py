@@ -74,6 +74,18 @@ def claims(**more: str) -> list[str]:
     return ["--set-resources", *(f"train:{name}={value}" for name, value in {"gpu": "1", **more}.items())]
 
 
+def four_parts_a_job(path: Path) -> None:
+    """Change a profile so that the parts ride together, and those of a job that holds a GPU take turns on it."""
+    profile = yaml.safe_load(path.read_text())
+    profile["groups"] += ["pixels_part=packing", "activations_part=parts"]
+    profile |= {
+        "group-components": ["packing=4", "parts=4"],
+        "set-resource-scopes": ["gpu=local"],
+        "resources": ["gpu=1"],
+    }
+    path.write_text(yaml.safe_dump(profile))
+
+
 def again(finished: Path, name: str) -> Path:
     """A copy of a finished workplace that has still to train its last stage, or to do it again."""
     folder = finished.with_name(name)
@@ -143,7 +155,7 @@ def room(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(room):
-    made = slurm.Cluster()
+    made = slurm.Cluster(cpus=4)
     try:
         made.start()
         yield made
@@ -161,15 +173,20 @@ def config(room) -> Path:
 
 
 @pytest.fixture(scope="module")
-def beside(room, config) -> Path:
-    """A run beside the cluster."""
-    run = Run(tiny.workplace(room / "beside"), config, SUBMISSION, "--cores", "1")
-    run.end()
-    return run.folder
+def at_work(room, config) -> Run:
+    """A run beside the cluster, begun: it computes while the cluster waits for a lost node."""
+    return Run(tiny.workplace(room / "beside"), config, SUBMISSION, "--cores", "1")
 
 
 @pytest.fixture(scope="module")
-def story(room, made, config):
+def beside(at_work) -> Path:
+    """A run beside the cluster, finished."""
+    at_work.end()
+    return at_work.folder
+
+
+@pytest.fixture(scope="module")
+def story(room, made, config, at_work):
     """A run on the cluster that lost a node in training, and the controller after."""
     on_it = Run(tiny.workplace(room / "on_it"), config, SUBMISSION, *ON_IT, env=made.env)
     told = lose_a_node(made, on_it)
@@ -259,22 +276,23 @@ def test_a_cancelled_job_is_an_error_that_names_the_log_and_goes_on_when_asked_a
 
 def test_eight_shards_on_the_cluster_are_the_bytes_of_one_job(room, made):
     tiny.write_pictures(room / "many", labelled=520, test=0)
-    one, eight = (tiny.write_config(room / f"{n}.yaml", room / "many", shards=n, run=f"of{n}") for n in (1, 8))
-    outputs = {}
-    for config in (one, eight):
+    runs, outputs = {}, {}
+    for shards, words in ((1, ["--cores", "1"]), (8, ON_IT)):
+        config = tiny.write_config(room / f"{shards}.yaml", room / "many", shards=shards, run=f"of{shards}")
         folder = tiny.workplace(room / config.stem)
-        words = ["--cores", "1"]
-        if config is eight:
-            # Two parts a job, side by side: a node has two processors.
-            grouped = ["--groups", "pixels_part=some", "activations_part=more"]
-            words = [*ON_IT, *grouped, "--group-components", "some=2", "more=2"]
-        run = Run(folder, config, f"results/of{config.stem}/fold0/head/stage.json", *words, env=made.env)
-        told = run.end()
-        found = [*folder.glob("results/cache/pixels-*/*.u8"), *folder.glob("results/cache/activations-*/*.safetensors")]
-        outputs[config.stem] = {path.relative_to(folder): path.read_bytes() for path in found}
-        assert told.count("Finished jobid") == (7 if config is one else 7 + 16)
-    assert outputs["1"] == outputs["8"] and len(outputs["1"]) == 2
-    assert {job["NodeList"] for job in made.jobs() if job["WorkDir"] == str(folder)} >= {"n1", "n2"}
+        four_parts_a_job(folder / "profiles/slurm/profile.yaml")
+        runs[shards] = Run(folder, config, f"results/of{shards}/fold0/head/stage.json", *words, env=made.env)
+    for shards, run in runs.items():
+        assert run.end().count("Finished jobid") == (7 if shards == 1 else 7 + 16)
+        results = run.folder / "results/cache"
+        found = [*results.glob("pixels-*/*.u8"), *results.glob("activations-*/*.safetensors")]
+        outputs[shards] = {path.relative_to(results): path.read_bytes() for path in found}
+    assert outputs[1] == outputs[8] and len(outputs[1]) == 2
+    jobs = [job for job in made.jobs() if job["WorkDir"] == str(runs[8].folder)]
+    assert {job["NodeList"] for job in jobs} == {"n1", "n2"}
+    # look, twice four parts of each kind, what joins each kind, training; no job holds more than a GPU.
+    assert len(jobs) == 1 + 2 + 1 + 2 + 1 + 1, [job["Comment"] for job in jobs]
+    assert {job.get("TresPerJob", "") for job in jobs} <= {"", "gres:gpu:1", "gres/gpu:1"}
 
 
 def test_a_stage_of_two_processes_runs_on_two_nodes(beside, made, room):

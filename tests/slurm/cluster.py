@@ -111,7 +111,7 @@ def install() -> None:
             forbid.write_text("#!/bin/sh\nexit 101\n")
             forbid.chmod(0o755)
         for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES]):
-            subprocess.run(["apt-get", *words], check=True, timeout=600, **quiet)
+            subprocess.run(["apt-get", "-o", "DPkg::Lock::Timeout=300", *words], check=True, timeout=600, **quiet)
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"{' '.join(error.cmd)} did not end in {error.timeout:.0f} s") from error
     except subprocess.CalledProcessError as error:
