@@ -34,7 +34,7 @@ BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit new plan slurm-test score bench test torture doctor audit unlock lint format help broken
+.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit new extras plan slurm-test score bench test torture doctor audit unlock lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
 	@$(call snakemake,$@)
@@ -53,6 +53,8 @@ submit: $(EXTRA) ## send the submission to the Kaggle competition of CONFIG= and
 
 new: $(READY) ## start configs/NAME.yaml by looking at the pictures in DATA=folder
 	@.venv/bin/python scripts/new_config.py '$(NAME)' '$(DATA)'
+
+extras: $(EXTRA) ## the optional packages: ONNX, Kaggle, timm, .7z, DICOM, BSON, TensorBoard, MLflow
 
 slurm-test: $(TOOLS) ## the pipeline on a real SLURM of two nodes, started here for the test (as root: installs it)
 	.venv/bin/python tests/slurm/cluster.py install

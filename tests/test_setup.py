@@ -105,6 +105,7 @@ def test_the_makefile_has_its_targets_and_passes_its_variables_on():
         *pipeline,
         "predict",
         "export",
+        "extras",
         "compare",
         "submit",
         "plan",
