@@ -20,7 +20,7 @@ KILLS  ?= 100
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # The target comes first: --configfile takes every word after it for a file.
-snakemake = .venv/bin/python scripts/unlock.py; .venv/bin/python -m snakemake $(1) --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+snakemake = .venv/bin/python scripts/check_config.py '$(or $(CONFIG),config.yaml)' && .venv/bin/python scripts/unlock.py && .venv/bin/python -m snakemake $(1) --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
 # A stamp says that .venv holds what a list of requirements wants. Its name carries the digest of the lists, so an edited
 # list is another stamp. A .venv whose Python does not start (moved, or the system's was upgraded) has no stamp that counts.
@@ -40,6 +40,7 @@ submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipe
 	@$(call snakemake,$@)
 
 predict: $(READY) ## label the pictures in the folder IMAGES= by the finished run of CONFIG=
+	$(if $(IMAGES),,$(error say which pictures: make predict IMAGES=folder))
 	@$(call snakemake,predict_new --config "predict={images: '$(IMAGES)'}")
 
 export: $(EXTRA) ## the trained network as .pt2 and .onnx, with a model card

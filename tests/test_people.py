@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from eightfold import compare, model_card, tuning
+from eightfold import compare, course, model_card, tuning
 from eightfold.export import Classifier
 from eightfold.files import read_json, write_json, write_table
 from eightfold.finished import Member
@@ -267,7 +267,7 @@ def test_a_comparison_shows_what_differs_and_what_it_did(tmp_path):
 
 def test_a_narrow_range_of_losses_has_ticks_too():
     for low, high in ((-0.2, -0.05), (-3, 2), (-0.13, -0.1), (0.001, 0.3)):
-        ticks = compare.loss_ticks(low, high)
+        ticks = course.loss_ticks(low, high)
         assert 2 <= len(ticks) <= 8 and all(low <= np.log10(tick) <= high for tick in ticks)
         assert ticks == sorted({float(f"{tick:.2g}") for tick in ticks})
 
