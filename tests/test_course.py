@@ -28,7 +28,7 @@ def test_losses_lie_in_their_stages_band_at_their_logarithm():
     assert TOP <= top < half < tenth < least <= HEIGHT - BOTTOM
     assert (least - tenth) / (tenth - top) == pytest.approx(1)  # each a factor of ten
     assert (half - top) / (tenth - top) == pytest.approx(math.log10(2))
-    assert dict((text, y) for y, text in told["ticks"])["0.1"] == pytest.approx(tenth)
+    assert {text: y for y, text in told["ticks"]}["0.1"] == pytest.approx(tenth)
 
 
 def test_what_has_no_logarithm_is_left_out():

@@ -26,7 +26,15 @@ def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str
         told = f"accuracy {accuracy:.4f} ± {error:.4f}" + (f", log loss {loss:.4f}" if loss is not None else "")
         lines.append(f"{told}, on {images} pictures that had no part in training")
     if new is None:
-        folder, there = run, {"report.html": "look at", "submission.csv": "submit", "submitted.json": "submitted"}
+        folder, there = (
+            run,
+            {
+                "report.html": "look at",
+                "submission.csv": "submit",
+                "submitted.json": "submitted",
+                "export/model.onnx": "exported",
+            },
+        )
     else:
         folder, there = Path(new), {"sheet.svg": "look at", "predictions.csv": "labels", "unreadable.csv": "left out"}
     lines += [f"{word + ':':<10} {folder / name}" for name, word in there.items() if (folder / name).is_file()]
