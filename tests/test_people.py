@@ -82,8 +82,12 @@ def test_new_pictures_get_what_the_run_itself_would_say(room):
     again = ["--config", "predict={images: 'new ones'}", "--", "predict_new"]
     assert "Nothing to be done" in snakemake(room, *again)
     shutil.copy(room / "data/train/dark/dark0.png", room / "new ones" / "more.png")
-    assert "4 predictions" in snakemake(room, *again)
-    assert "make predict IMAGES=folder" in snakemake(room, "predict_new", fails=True)
+    told = snakemake(room, *again)
+    places = ("look at:   ", "sheet.svg"), ("labels:    ", "predictions.csv"), ("left out:  ", "unreadable.csv")
+    last = [f"{word}results/tiny/predict/new_ones/{name}" for word, name in places]
+    assert "4 predictions" in told and told.splitlines()[-3:] == last
+    last = snakemake(room, "predict_new", fails=True).splitlines()[-1]
+    assert last.startswith("Error: predict.images is not set") and last.endswith("make predict IMAGES=folder")
 
 
 def test_the_exported_program_needs_nothing_of_ours_and_agrees(room):

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 WIDTH, HEIGHT = 560, 300  # of the drawing, px
-LEFT, RIGHT, TOP, BOTTOM = 48, 8, 30, 34  # what the axes take
-LETTER = 6.4  # width of a letter, px
+LEFT, RIGHT, TOP, BOTTOM = 56, 8, 30, 34  # what the axes take
+LETTER = 9  # width of a letter where a phone makes them large, px
 
 
 def loss_ticks(low: float, high: float) -> list[float]:
