@@ -184,6 +184,18 @@ def test_a_phone_need_not_scroll_sideways(opened, name):
     assert browser.execute_script(wide) == [390, 390]
 
 
+@pytest.mark.parametrize("screen", [PHONE, DESK])
+def test_a_long_name_takes_no_width_from_the_other(opened, screen):
+    """Of a confused pair: both names have the same room, whichever is long."""
+    browser = opened("many", screen)
+    wide = "return [...document.querySelectorAll('#confusion thead th')].map(one => one.offsetWidth)"
+    actual, predicted, images, share = browser.execute_script(wide)
+    assert abs(actual - predicted) <= 1 and actual > images == share
+    assert browser.execute_script(
+        "const t = document.querySelector('#confusion table'); return t.scrollWidth <= t.parentElement.clientWidth"
+    )
+
+
 def test_every_picture_has_a_text_in_its_place(opened):
     browser = opened("many")
     bare = "return [...document.querySelectorAll('img')].filter(one => !one.alt.trim() || !one.naturalWidth).length"
