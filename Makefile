@@ -20,7 +20,7 @@ KILLS  ?= 100
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # The target comes first: --configfile takes every word after it for a file.
-snakemake = .venv/bin/python scripts/unlock.py; .venv/bin/python -m snakemake $(1) --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+snakemake = .venv/bin/python scripts/check_config.py '$(or $(CONFIG),config.yaml)' && .venv/bin/python scripts/unlock.py && .venv/bin/python -m snakemake $(1) --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
 # A stamp says that .venv holds what a list of requirements wants. Its name carries the digest of the lists, so an edited
 # list is another stamp. A .venv whose Python does not start (moved, or the system's was upgraded) has no stamp that counts.
@@ -34,12 +34,13 @@ BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit new plan slurm-test score bench test torture doctor audit unlock lint format help broken
+.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit new extras plan slurm-test score bench test torture doctor audit unlock lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
 	@$(call snakemake,$@)
 
 predict: $(READY) ## label the pictures in the folder IMAGES= by the finished run of CONFIG=
+	$(if $(IMAGES),,$(error say which pictures: make predict IMAGES=folder))
 	@$(call snakemake,predict_new --config "predict={images: '$(IMAGES)'}")
 
 export: $(EXTRA) ## the trained network as .pt2 and .onnx, with a model card
@@ -53,6 +54,8 @@ submit: $(EXTRA) ## send the submission to the Kaggle competition of CONFIG= and
 
 new: $(READY) ## start configs/NAME.yaml by looking at the pictures in DATA=folder
 	@.venv/bin/python scripts/new_config.py '$(NAME)' '$(DATA)'
+
+extras: $(EXTRA) ## the optional packages: ONNX, Kaggle, timm, .7z, DICOM, BSON, TensorBoard, MLflow
 
 slurm-test: $(TOOLS) ## the pipeline on a real SLURM of two nodes, started here for the test (as root: installs it)
 	-.venv/bin/python tests/slurm/cluster.py install

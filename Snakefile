@@ -36,12 +36,12 @@ onstart:
 
 
 onsuccess:
-    print(closing_summary(plan.run))
+    last_words(closing_summary(plan.run, plan.predict_folder if plan.config["predict"]["images"] else None))
 
 
 onerror:
-    print(closing_failure([log] if isinstance(log, str) else log) or "Stopped by an error, told above.")
     print("What is finished stays finished: mend the cause and run the same command again.")
+    last_words(closing_failure([log] if isinstance(log, str) else log))
 
 
 rule submission:

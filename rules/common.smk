@@ -1,11 +1,22 @@
 # The config, checked, and the plan that follows from it. Nothing here writes, imports torch or asks a network.
+import atexit
 import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
-from snakemake.exceptions import WorkflowError
+
+def refuse(told):
+    """Stop, by one line. Not by an exception: Snakemake puts its traceback below the text of each, and hides what matters."""
+    sys.exit(f"Error: {told}")
+
+
+def last_words(told):
+    """Say something, if there is something, when Snakemake has said all of its own."""
+    if told:
+        atexit.register(print, told, file=sys.stderr, flush=True)
+
 
 # Of this file's own checkout, also where another Snakefile uses this workflow as a module. Of github(...) Snakemake keeps
 # the files that it reads in folders as they lie in the repository, so once all are read, they are a checkout.
@@ -21,7 +32,7 @@ if hasattr(home, "hosted_repo"):
 else:
     library = Path(home.get_path_or_uri(secret_free=False)) / "scripts"
 if not library.is_dir():
-    raise WorkflowError(
+    refuse(
         "Eightfold's rules import its library, so they run from a checkout or from github(...) or gitlab(...): clone the "
         "repository and name the clone's Snakefile in `snakefile:` in the place of gitfile(...) (docs/module.md)"
     )
@@ -43,7 +54,7 @@ try:
     plan = Plan(resolve(config, ", ".join(map(str, config_files))))
     plan.check()
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    refuse(error)
 
 
 pathvars:
@@ -103,7 +114,7 @@ def minutes(base):
 def test_images_needed(wildcards):
     if plan.has_test:
         return []
-    raise WorkflowError(
+    refuse(
         f"run {plan.config['run']} has no test images (data.test is not set and {plan.root}/test does not exist), "
         "so there is nothing to submit: ask for `evaluate` instead"
     )
@@ -222,14 +233,14 @@ def first_fold(get):
 def competition_needed(wildcards):
     if plan.config["data"]["competition"]:
         return []
-    raise WorkflowError("data.competition is not set: name the Kaggle competition to submit to, as its address has it")
+    refuse("data.competition is not set: name the Kaggle competition to submit to, as its address has it")
 
 
 def new_images_needed(wildcards):
     images = plan.config["predict"]["images"]
     if images is None or not os.path.isdir(images):
         told = "predict.images is not set" if images is None else f"predict.images: {images} is no folder"
-        raise WorkflowError(f"{told}; give the folder of new pictures: make predict IMAGES=folder")
+        refuse(f"{told}; give the folder of new pictures: make predict IMAGES=folder")
     return []
 
 
@@ -249,9 +260,7 @@ def other_runs(name):
         paths = [f"{folder}/{name}" for folder in plan.other_runs]
         for path in paths:
             if not os.path.isfile(path):
-                raise WorkflowError(
-                    f"ensemble.runs: {path} is not there; run that run's own config to `evaluate` first"
-                )
+                refuse(f"ensemble.runs: {path} is not there; run that run's own config to `evaluate` first")
         return paths
 
     return get

@@ -26,7 +26,7 @@ with job(snakemake.log[0], snakemake.threads):
         bad = newcomers.pack(folder, names, packed, settings["short_side"], snakemake.threads, progress, span)
         rows = np.flatnonzero(Pixels(packed).index[:, 1] > 0)
         probabilities = np.empty((0, len(classes)))
-        log.info("%d pictures, %d networks, %d views each", len(rows), len(found), 1 + settings["views"])
+        log.info("%d pictures, %d network(s), %d view(s) each", len(rows), len(found), 1 + settings["views"])
         pixels = Pixels(packed)
         if len(rows):
             with device(settings["device"]["kind"], settings["device"]["precision"]) as here:

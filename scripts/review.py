@@ -1,5 +1,6 @@
 """Confusion matrix, sheets of telling images and tables of the final validation predictions."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,15 @@ TITLES = {
 
 def read_predictions(path: str, classes: list[str]) -> tuple[list[str], np.ndarray]:
     """Ids and probabilities (n, C) of valid.csv, read by place and not by name: a class may be called "id"."""
-    cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False).to_numpy(dtype=object)
-    if list(cells[0, 2:]) != classes:
+    with open(path, newline="", encoding="utf-8") as file:
+        head = next(csv.reader(file))
+    if head[2:] != classes:
         raise UserError(f"{path}: its columns are not the manifest's classes; delete it and run again")
-    return list(cells[1:, 0]), cells[1:, 2:].astype(np.float64)
+    # Numbers at once: as text, a hundred thousand images of hundreds of classes take ten times the room.
+    kinds = [str, str, *[np.float64] * len(classes)]
+    style = {"header": None, "skiprows": 1, "keep_default_na": False}
+    cells = pd.read_csv(path, dtype=dict(enumerate(kinds)), names=range(len(kinds)), **style)
+    return list(cells[0]), cells.iloc[:, 2:].to_numpy(np.float64)
 
 
 def rows_of(ids: list[str], table: pd.DataFrame, path: str) -> np.ndarray:

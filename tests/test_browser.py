@@ -184,6 +184,18 @@ def test_a_phone_need_not_scroll_sideways(opened, name):
     assert browser.execute_script(wide) == [390, 390]
 
 
+@pytest.mark.parametrize("screen", [PHONE, DESK])
+def test_a_long_name_takes_no_width_from_the_other(opened, screen):
+    """Of a confused pair: both names have the same room, whichever is long."""
+    browser = opened("many", screen)
+    wide = "return [...document.querySelectorAll('#confusion thead th')].map(one => one.offsetWidth)"
+    actual, predicted, images, share = browser.execute_script(wide)
+    assert abs(actual - predicted) <= 1 and actual > images == share
+    assert browser.execute_script(
+        "const t = document.querySelector('#confusion table'); return t.scrollWidth <= t.parentElement.clientWidth"
+    )
+
+
 def test_every_picture_has_a_text_in_its_place(opened):
     browser = opened("many")
     bare = "return [...document.querySelectorAll('img')].filter(one => !one.alt.trim() || !one.naturalWidth).length"
@@ -272,9 +284,21 @@ def test_a_large_confusion_matrix_tells_each_cell(opened, pages):
     for _ in range(4):
         find(browser, "#matrix-tools [data-by='1.6']").click()
     assert canvas.size["width"] == 28 * len(names)
-    assert [one.text for one in browser.find_elements(By.CSS_SELECTOR, "#matrix-sides span")][:2] == [
-        name.strip() for name in order[:2]
+    sides = "return [...document.querySelectorAll('#matrix-sides span')].map(one => one.title)"
+    assert browser.execute_script(sides) == order
+    shown = [one.text for one in browser.find_elements(By.CSS_SELECTOR, "#matrix-sides span")]
+    assert all(
+        text == name.strip() or ("…" in text and len(text) <= 22 < len(name))
+        for text, name in zip(shown, order, strict=True)
+    )
+    find(browser, "[data-order=alike]").click()
+    alike = browser.execute_script(sides)
+    pair = tables["confused"][0]
+    assert sorted(alike) == sorted(names) and abs(alike.index(pair["actual"]) - alike.index(pair["predicted"])) == 1
+    apart = [
+        sum(n * abs(o.index(names[i]) - o.index(names[j])) for (i, j), n in counts.items()) for o in (alike, order)
     ]
+    assert apart[0] < apart[1]
     find(browser, "[data-order=worst]").click()
     recall = {row["class"]: row["recall"] for row in tables["per_class"] if row["recall"] is not None}
     first = find(browser, "#matrix-sides span").get_attribute("title")

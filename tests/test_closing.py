@@ -10,6 +10,9 @@ def test_it_says_the_score_and_where_to_look(tmp_path):
     write_text(tmp_path / "report.html", "")
     assert "accuracy 0.9000 ± 0.0300, log loss 0.2500, on 100" in summary(tmp_path)
     assert "report.html" in summary(tmp_path) and "submission.csv" not in summary(tmp_path)
+    write_text(tmp_path / "predict/new/predictions.csv", "")
+    told = summary(tmp_path, tmp_path / "predict/new")
+    assert told.endswith(f"labels:    {tmp_path / 'predict/new/predictions.csv'}") and "report.html" not in told
 
 
 def test_a_run_without_figures_is_no_error(tmp_path):

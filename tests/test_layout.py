@@ -65,7 +65,13 @@ def whole_names(root):
     pictures(root, *(f"images/{i}.png" for i in range(8)))
 
 
+def bare_folders(root):
+    """Nothing but a folder for each class."""
+    pictures(root, *(f"{kind}/{i}.jpg" for kind in ("daisy", "tulip", "wild rose") for i in range(4)))
+
+
 LAYOUTS = {
+    bare_folders: {"source": "folders", "train": "."},
     dogs_vs_cats: {"source": "folders", "valid": "valid", "test": "test"},
     ants_bees: {"source": "folders", "valid": "valid"},
     dog_breeds: {
@@ -126,7 +132,7 @@ def test_spaces_within_names_are_no_separator():
 def test_what_does_not_fit_is_said_with_what_to_do(tmp_path):
     with pytest.raises(UserError, match="no pictures"):
         layout.infer(tmp_path)
-    pictures(tmp_path, "cats/1.png", "dogs/1.png")
+    pictures(tmp_path, "cats/1.png", "dogs/1.png", "test/1.png")
     with pytest.raises(UserError, match="one level deeper"):
         layout.infer(tmp_path)
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from eightfold import compare, model_card, tuning
+from eightfold import compare, course, model_card, tuning
 from eightfold.export import Classifier
 from eightfold.files import read_json, write_json, write_table
 from eightfold.finished import Member
@@ -82,8 +82,12 @@ def test_new_pictures_get_what_the_run_itself_would_say(room):
     again = ["--config", "predict={images: 'new ones'}", "--", "predict_new"]
     assert "Nothing to be done" in snakemake(room, *again)
     shutil.copy(room / "data/train/dark/dark0.png", room / "new ones" / "more.png")
-    assert "4 predictions" in snakemake(room, *again)
-    assert "make predict IMAGES=folder" in snakemake(room, "predict_new", fails=True)
+    told = snakemake(room, *again)
+    places = ("look at:   ", "sheet.svg"), ("labels:    ", "predictions.csv"), ("left out:  ", "unreadable.csv")
+    last = [f"{word}results/tiny/predict/new_ones/{name}" for word, name in places]
+    assert "4 predictions" in told and told.splitlines()[-3:] == last
+    last = snakemake(room, "predict_new", fails=True).splitlines()[-1]
+    assert last.startswith("Error: predict.images is not set") and last.endswith("make predict IMAGES=folder")
 
 
 def test_the_exported_program_needs_nothing_of_ours_and_agrees(room):
@@ -267,7 +271,7 @@ def test_a_comparison_shows_what_differs_and_what_it_did(tmp_path):
 
 def test_a_narrow_range_of_losses_has_ticks_too():
     for low, high in ((-0.2, -0.05), (-3, 2), (-0.13, -0.1), (0.001, 0.3)):
-        ticks = compare.loss_ticks(low, high)
+        ticks = course.loss_ticks(low, high)
         assert 2 <= len(ticks) <= 8 and all(low <= np.log10(tick) <= high for tick in ticks)
         assert ticks == sorted({float(f"{tick:.2g}") for tick in ticks})
 

@@ -10,8 +10,11 @@ from pathlib import Path
 from eightfold.files import UserError, read_json
 
 
-def summary(run: str | os.PathLike) -> str:
-    """Lines on a run's folder: its figures with standard errors, and the files that are there to look at."""
+def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str:
+    """Lines on a run's folder: its figures with standard errors, and the files that are there to look at.
+
+    new: the folder of the answers, where it was new pictures that were asked about.
+    """
     run, lines = Path(run), []
     try:
         final = read_json(run / "metrics.json").get("final") or {}
@@ -22,8 +25,19 @@ def summary(run: str | os.PathLike) -> str:
         error = math.sqrt(max(0.0, accuracy * (1 - accuracy)) / images)
         told = f"accuracy {accuracy:.4f} ± {error:.4f}" + (f", log loss {loss:.4f}" if loss is not None else "")
         lines.append(f"{told}, on {images} pictures that had no part in training")
-    there = {"report.html": "look at", "submission.csv": "submit", "submitted.json": "submitted"}
-    lines += [f"{word + ':':<10} {run / name}" for name, word in there.items() if (run / name).is_file()]
+    if new is None:
+        folder, there = (
+            run,
+            {
+                "report.html": "look at",
+                "submission.csv": "submit",
+                "submitted.json": "submitted",
+                "export/model.onnx": "exported",
+            },
+        )
+    else:
+        folder, there = Path(new), {"sheet.svg": "look at", "predictions.csv": "labels", "unreadable.csv": "left out"}
+    lines += [f"{word + ':':<10} {folder / name}" for name, word in there.items() if (folder / name).is_file()]
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from eightfold.course import loss_ticks
 from eightfold.files import read_json
 from eightfold.report import number_text, share_text, time_text
 from eightfold.sheets import FONT, xml_text
@@ -151,16 +152,6 @@ def over_seeds(runs: Sequence[Mapping]) -> list[dict]:
         told = {key: group[0]["config"].get(key, "–") for key in keys}
         found.append({"runs": [run["run"] for run in group], "settings": told, "figures": figures})
     return found
-
-
-def loss_ticks(low: float, high: float) -> list[float]:
-    """Round numbers from 10**low to 10**high, three to eight of them where there are so many of two figures."""
-    for marks in ((1, 2, 5), range(1, 10), [tenth / 10 for tenth in range(10, 100)]):
-        ticks = [float(f"{mark}e{power}") for power in range(-6, 4) for mark in marks]
-        ticks = [tick for tick in ticks if low <= math.log10(tick) <= high]
-        if len(ticks) >= 3:
-            break
-    return ticks[:: math.ceil(len(ticks) / 8) or 1]
 
 
 def curves_svg(runs: Sequence[Mapping]) -> str:

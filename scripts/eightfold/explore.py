@@ -57,9 +57,8 @@ def plot_classes(path: str | os.PathLike, counts: dict[str, int]) -> None:
             style = {"textcoords": "offset points", "ha": side, "va": edge, "fontsize": 8.5}
             ax.annotate(text, (ranks[end], values[end]), offset, **style)
         ax.set(xlabel="class, by number of images", ylabel="labelled images (log scale)")
-    ax.set_title(
-        f"{len(names):,} classes, {values.min():,} to {values.max():,} images, median {np.median(values):,.0f}"
-    )
+    span = f"{values.min():,} to {values.max():,} images, median {np.median(values):,.0f}"
+    ax.set_title(f"{len(names):,} classes, {f'{values.min():,} images each' if np.ptp(values) == 0 else span}")
     plots.save(fig, path)
 
 

@@ -52,7 +52,7 @@ def infer(path: str | os.PathLike) -> Layout:
     if found is None and wanted is None:
         found = _folders(root, pictures)
     found = found or _csv(root, tables, pictures, chosen=wanted is not None)
-    found = found or (_by_name(pictures, sample) if wanted is None else None)
+    found = found or (_by_name(pictures, sample) or _bare(root, pictures) if wanted is None else None)
     if found is None:
         seen = ", ".join(sorted({name.split("/")[0] for name in files})[:8])
         raise UserError(
@@ -88,14 +88,6 @@ def _folders(root: Path, pictures: list[str]):
     train = _named(pictures, TRAIN)
     notes = []
     classes = _classes_in(pictures, train) if train else None
-    if classes is None and train is None:
-        tops = {name.split("/")[0] for name in pictures if "/" in name}
-        aside = {top for top in tops if top.lower().startswith((*VALID, *TEST))}
-        if len(tops - aside) > 1 and all(name.count("/") == 1 for name in pictures if name.split("/")[0] not in aside):
-            raise UserError(
-                f"{root}: its folders ({', '.join(sorted(tops - aside)[:5])}, ...) look like classes; they belong one "
-                f"level deeper: put them into {root}/train"
-            )
     if classes is None:
         return None
     valid, test = _named(pictures, VALID), _named(pictures, TEST)
@@ -115,6 +107,22 @@ def _folders(root: Path, pictures: list[str]):
         if sample:
             data["sample_submission"] = sample
     return data, classes, "single", _below(pictures, train), tested, notes
+
+
+def _bare(root: Path, pictures: list[str]):
+    """Folders of classes at the top, as most collections come. With a test folder among them they could not be told apart."""
+    tops = {name.split("/")[0] for name in pictures if "/" in name}
+    aside = {top for top in tops if top.lower().startswith((*TRAIN, *VALID, *TEST))}
+    classes = tops - aside
+    if len(classes) < 2 or any(name.count("/") != 1 for name in pictures if name.split("/")[0] not in aside):
+        return None
+    if aside:
+        raise UserError(
+            f"{root}: its folders ({', '.join(sorted(classes)[:5])}, ...) look like classes, and {', '.join(sorted(aside))} "
+            f"does not; put the classes one level deeper: into {root}/train"
+        )
+    note = "for pictures to predict, move the classes into train/, put those into test/, and ask again"
+    return {"source": "folders", "train": "."}, classes, "single", pictures, [], [note]
 
 
 def _by_name(pictures: list[str], sample: str | None):
@@ -323,7 +331,8 @@ def config_text(name: str, layout: Layout) -> str:
     sizes = sizes_for(layout.size)
     small = layout.labelled < 500
     counts = f"{layout.labelled:,} labelled pictures of {len(layout.classes)} classes"
-    shown = ", ".join(_yaml(one) for one in layout.classes[:6]) + (", ..." if len(layout.classes) > 6 else "")
+    shown = ", ".join(_yaml(one) for one in layout.classes[:6])
+    shown += f" and {len(layout.classes) - 6} more" if len(layout.classes) > 6 else ""
     lines = [
         f"# {name}: {counts}{f', {layout.test:,} to predict' if layout.test else ''}. Written by `make new` from what it saw; look it over.",
         "#",
@@ -340,7 +349,9 @@ def config_text(name: str, layout: Layout) -> str:
         *(
             []
             if layout.test
-            else ["  # nothing to predict was found, so the run ends at `evaluate`; set `test` to a folder of pictures"]
+            else [
+                "  # nothing to predict was found, so the run ends at `evaluate`; pictures to predict go into a folder `test`"
+            ]
         ),
         *(["", "split:", "  method: stratified_grouped"] if "group" in layout.data else []),
         "",

@@ -448,6 +448,7 @@ class Plan:
         return max(1, min(16, (cores or 16) // max(1, self.devices))) * max(1, self.gpus(stage))
 
     def check(self) -> None:
-        """Raise UserError for a config that contradicts itself in ways only the plan can tell."""
+        """Raise UserError for a config that contradicts itself in ways only the plan can tell, or whose data are not there."""
+        _ = self.manifest_settings  # lists the data
         if self.splits == []:
             raise UserError("split.use: all trains on every image and there are no test images: nothing to predict")

@@ -230,7 +230,7 @@ def lr_plot(path: str | os.PathLike, batches: pd.DataFrame) -> None:
     fig, ax = figure(height_in=2.7)
     ax.set(xlabel="mini-batches done", ylabel="learning rate of the\nlast layer group (per step)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: rate_text(value) if value > 0 else "0"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))  # a tick of 0.00125 is not 0.0013
     steps, rates = _steps(batches), _floats(batches["lr"])
     if _any(rates):
         marker = {"marker": "o", "markersize": 3} if len(rates) < 25 else {}
@@ -300,6 +300,11 @@ def confusion_plot(path: str | os.PathLike, matrix: np.ndarray, classes: list[st
     else:
         note = f"{count} classes, worst at the top" + (f", one in {every} named" if every > 1 else "")
         ax.set_title(f"{note}; the tint is the share of the actual class", fontsize=8.5, weight="normal")
+    if small:  # cells to follow a row or a column along
+        ax.set_xticks(np.arange(count + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(count + 1) - 0.5, minor=True)
+        ax.grid(which="minor", axis="both", color=INK, alpha=0.1, linewidth=0.8)
+        ax.tick_params(which="both", length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
     return save(fig, path)

@@ -17,6 +17,7 @@ import jinja2
 import pandas as pd
 import yaml
 
+from eightfold.course import course
 from eightfold.files import read_json
 from eightfold.sheets import rate_text
 from eightfold.verdicts import verdict
@@ -322,6 +323,7 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
         "by_fold": [fold["accuracy"] for fold in metrics.get("folds") or [] if fold.get("accuracy") is not None],
         "stages": done,
         "endings": endings(done),
+        "course": course(done),
         "folds": json_of("folds"),
         "fold_count": len({stage["fold"] for stage in done}),
         "stage_count": len({stage["name"] for stage in done}),
@@ -358,6 +360,11 @@ def number_text(value: float | None) -> str:
         return "–"
     text = f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
     return text.replace("-", "\u2212", 1) if value < 0 else text
+
+
+def gain_text(value: float | None) -> str:
+    """A difference of two figures, with its sign."""
+    return "–" if value is None else f"{value:+.4f}".replace("-", "\u2212")
 
 
 def count_text(value: int | None) -> str:
@@ -404,6 +411,7 @@ def render(context: Mapping) -> str:
     environment.filters |= {
         "share": share_text,
         "number": number_text,
+        "gain": gain_text,
         "count": count_text,
         "parts": parts,
         "time": time_text,

@@ -40,7 +40,7 @@ def truth_probability(probabilities: np.ndarray, targets: np.ndarray) -> np.ndar
 
 def confidence(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """(n,) how sure a prediction is, right or wrong: the largest probability (least is 1/C), or the mean distance of
-    the classes' probabilities from eightfold.5."""
+    the classes' probabilities from 0.5."""
     return np.abs(probabilities - 0.5).mean(1) if _several(targets) else probabilities.max(1, initial=0)
 
 

@@ -193,7 +193,9 @@ def counted(
         if mine:
             from tqdm import tqdm
 
-            with tqdm(total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True) as bar:
+            # tqdm's own format, but a rate below one stays a rate
+            shape = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+            with tqdm(total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True, bar_format=shape) as bar:
 
                 def drawn() -> None:
                     bar.set_postfix_str(note(), refresh=False)

@@ -52,6 +52,6 @@ def verdict(history: pd.DataFrame, metrics: dict | None = None) -> dict:
         text = "Training loss is well below validation loss: the network learns its images by heart. "
         text += "Stop here or earlier, augment more, or train at a smaller size first."
         return {"kind": "over-fitting", "text": losses_text + text}
-    text = "The two go together: the next stage can start from here. "
-    text += "After the last one, a larger size, a larger network or more images may give more."
+    text = "The two go together: neither too little training nor too much. If more is wanted, "
+    text += "a larger size, a larger network or more images may give it."
     return {"kind": "balanced", "text": losses_text + text}

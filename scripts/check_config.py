@@ -1,0 +1,12 @@
+"""Is a config YAML at all? Snakemake tells neither the file nor the line. Run by hand: python scripts/check_config.py FILE."""
+
+import sys
+
+from eightfold.config import check_yaml_file
+from eightfold.files import UserError
+
+if __name__ == "__main__":
+    try:
+        check_yaml_file(sys.argv[1])
+    except UserError as error:
+        sys.exit(f"Error: {error}")
