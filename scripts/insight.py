@@ -15,14 +15,6 @@ from eightfold.runtime import job, log
 from eightfold.sheets import GREEN, RED, sheet
 from eightfold.sources import Views
 
-
-def names_of(choice, classes: list[str]) -> str:
-    """The class names of a class number or of a row of zeros and ones."""
-    if np.ndim(choice) == 0:
-        return classes[choice]
-    return ", ".join(name for name, given in zip(classes, choice, strict=True) if given) or "nothing"
-
-
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
     table, info = manifest.read_manifest(Path(given.manifest).parent)
@@ -54,8 +46,8 @@ with job(snakemake.log[0], snakemake.threads):
         told["points"] = [
             {
                 "id": table["id"][row],
-                "truth": names_of(targets[i], classes),
-                "said": names_of(guesses[i], classes),
+                "truth": review.names_of(targets[i], classes),
+                "said": review.names_of(guesses[i], classes),
                 "sure": round(float(chances[i].max()), 3),
                 "colour": int(targets[i] if single else first[i]),
                 "right": bool(good[i]),

@@ -44,16 +44,9 @@ def rows_of(ids: list[str], table: pd.DataFrame, path: str) -> np.ndarray:
     return np.array([row_of[name] for name in ids], dtype=np.int64)
 
 
-def names_of(choice: np.ndarray, classes: list[str]) -> str:
-    """The class names of a class number or of a row of zeros and ones."""
-    if np.ndim(choice) == 0:
-        return classes[choice]
-    return ", ".join(name for name, given in zip(classes, choice, strict=True) if given) or "nothing"
-
-
 def caption(name: str, chances: np.ndarray, target: np.ndarray, guess: np.ndarray, classes: list[str]) -> str:
     """What was predicted, what it is, and the image's id."""
-    said, truth = names_of(guess, classes), names_of(target, classes)
+    said, truth = review.names_of(guess, classes), review.names_of(target, classes)
     if np.ndim(target) == 0:
         said, truth = f"{said} {chances[guess]:.0%}", f"{truth} {chances[target]:.0%}"
     return f"predicted {said}\nactual {truth}\n{name}"

@@ -38,6 +38,13 @@ def truth_probability(probabilities: np.ndarray, targets: np.ndarray) -> np.ndar
     return probabilities[np.arange(len(targets)), targets]
 
 
+def names_of(choice: np.ndarray, classes: Sequence[str]) -> str:
+    """The class names of a class number or of a row of zeros and ones."""
+    if np.ndim(choice) == 0:
+        return classes[choice]
+    return ", ".join(name for name, given in zip(classes, choice, strict=True) if given) or "nothing"
+
+
 def confidence(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """(n,) how sure a prediction is, right or wrong: the largest probability (least is 1/C), or the mean distance of
     the classes' probabilities from 0.5."""
