@@ -20,6 +20,7 @@ with job(snakemake.log[0], snakemake.threads):
         rows = table.index[(table["split"] == "test") & (table["status"] == "ok")].to_numpy()
     else:
         _, rows = folds.train_valid_rows(folds.read_folds(given.folds), wildcards.fold)
+    stages.forget_resume(given.head_identity)
     rows = shards.rows_of(rows, getattr(wildcards, "part", None))
     identity = identity_of(settings, snakemake.params.code, *stages.identity_inputs(given))
     for path, told in ((given.trunk, given.trunk_identity), (given.head, given.head_identity)):

@@ -27,8 +27,9 @@ with job(snakemake.log[0], snakemake.threads):
                 f"the recipe's usual rate, since lr_find suggests none: {found['message']}",
             )
     identity = identity_of([settings, lr], snakemake.params.code, *stages.identity_inputs(given))
-    # Snakemake deletes declared outputs before a rerun, so what a rerun goes on from lies beside them, undeclared.
-    resume = Path(made.told).parents[2] / ".resume" / f"{identity}.safetensors"
+    resume = stages.resume_file(made.told, identity)
+    if given.head_identity:
+        stages.forget_resume(given.head_identity)
 
     with (
         device(settings["device"]["kind"], settings["device"]["precision"]) as here,
@@ -98,5 +99,3 @@ with job(snakemake.log[0], snakemake.threads):
         "images": {"train": len(setting.train_rows), "valid": len(setting.valid_rows)},
     }
     write_json(made.told, {"digest": file_digest(made.checkpoint), "made_from": identity, **told})
-    for path in [resume, *map(kept, cycles)]:
-        path.unlink(missing_ok=True)

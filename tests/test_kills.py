@@ -1,6 +1,7 @@
 """Killed at chosen moments, the workflow goes on and ends in the same bytes. The long version: `make torture`."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -31,6 +32,26 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(finished, tmp_path):
     assert seen["repeated"] == [] and seen["leftovers"] == [] and max([0, *seen["lost"]]) <= 1
     assert seen["unlocked"] >= 2 and not list(killed["results/killed/.resume"].glob("*"))
     assert killed.planned() == {}
+
+
+@linux
+def test_killed_between_a_stages_end_and_snakemakes_note_of_it_no_epoch_is_done_again(finished, tmp_path):
+    late = finished.copy(tmp_path / "late")
+    late.configure(changed(run="late"))
+    stage = late["results/late/fold0/plain"]
+    late.run("results/late/fold0/plain/stage.json")
+    (kept,) = late["results/late/.resume"].iterdir()
+    assert kept.name.startswith("fold0.plain.")
+    shutil.rmtree(stage)  # as Snakemake does with what an unfinished job has written, before it starts the job again
+    late.run("results/late/fold0/plain/stage.json")
+    log = late["results/late/logs/fold0/plain.train.log"].read_text()
+    assert "resuming at step 3 " in log and "epoch 1:" not in log
+    whole = finished["results/tiny/fold0/plain"]
+    for name in ("checkpoint.safetensors", "snapshots.safetensors", "valid.safetensors", "batches.csv"):
+        assert (stage / name).read_bytes() == (whole / name).read_bytes(), name
+    # The next job that reads the stage has no use for it.
+    late.run("results/late/fold0/moving/stage.json")
+    assert {path.name.split(".")[1] for path in late["results/late/.resume"].iterdir()} == {"moving"}
 
 
 # ---- the lock that a dead run leaves

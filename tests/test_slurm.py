@@ -55,7 +55,7 @@ class Run:
         return self.told
 
     def has_trained_an_epoch(self) -> bool:
-        return bool(list(self.folder.glob("results/tiny/.resume/*.safetensors")))
+        return bool(list(self.folder.glob("results/tiny/.resume/fold0.all.*.safetensors")))
 
     def trainer(self) -> int:
         """The process that trains: its id."""

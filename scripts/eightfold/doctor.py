@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from eightfold.config import stage_epochs
 from eightfold.files import UserError, checked, read_json
 from eightfold.listing import files_below
 from eightfold.plan import Plan, short_side_for
@@ -202,15 +201,16 @@ def needed(plan: Plan, images: int, features: int, parameters: int) -> dict[str,
     found[plan.weights_folder] = trunk
     for name, stage in plan.stages.items():
         learned = head + (trunk if stage["train"] == "all" else 0)
-        # The checkpoint, the snapshots, and the resume file of one stage at a time: weights and momentum.
         kept = learned * (1 + stage["cycles"] * stage["snapshots"])
         for fold in folds:
             found[f"{plan.run}/fold{fold}/{name}"] = kept
             if stage["train"] == "head":
                 for path in plan.activations(name, fold):
                     found[f"{path}.safetensors"] = _views(path) * images * 2 * features * 4
-    found[f"{plan.run}/.resume"] = 2 * max(
-        head + (trunk if stage["train"] == "all" else 0) + stage_epochs(stage) for stage in plan.stages.values()
+    # Until the next job reads the stage: weights, momentum and snapshots of one stage of each fold at a time.
+    found[f"{plan.run}/.resume"] = len(folds) * max(
+        (head + (trunk if stage["train"] == "all" else 0)) * (2 + stage["cycles"] * stage["snapshots"])
+        for stage in plan.stages.values()
     )
     return found
 

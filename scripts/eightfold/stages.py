@@ -1,5 +1,6 @@
 """A stage's network, its inputs and its rows, from the files that earlier rules made."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -77,3 +78,20 @@ def setting_of(given, settings: dict, fold: str, device: Device) -> Setting:
 def checkpoint_tensors(net: nn.Module) -> dict:
     """What a stage learned, by name: `head.*`, and `trunk.*` when all layers were trained."""
     return net.state_dict() if isinstance(net, nets.Net) else {f"head.{k}": v for k, v in net.state_dict().items()}
+
+
+def resume_file(told: str | os.PathLike, identity: str) -> Path:
+    """What a killed stage goes on from. ``told``: the stage.json, <run>/fold<fold>/<stage>/stage.json, that it is to write.
+
+    Snakemake deletes declared outputs before a rerun, so this lies beside them, undeclared; the identity names it.
+    """
+    stage = Path(told).parent
+    return stage.parents[1] / ".resume" / f"{stage.parent.name}.{stage.name}.{identity}.safetensors"
+
+
+def forget_resume(told: str | os.PathLike) -> None:
+    """Remove what a stage would go on from, for a job that reads it: that this job runs, says that Snakemake has noted the
+    stage's end. The stage itself is not to remove it: killed before the note, it would be done again from its start."""
+    mine = resume_file(told, "*")
+    for path in mine.parent.glob(f"{mine.stem}.*"):
+        path.unlink(missing_ok=True)
