@@ -39,9 +39,12 @@ def test_killed_between_a_stages_end_and_snakemakes_note_of_it_no_epoch_is_done_
     late = finished.copy(tmp_path / "late")
     late.configure(changed(run="late"))
     stage = late["results/late/fold0/plain"]
+
+    def resumable() -> set[str]:
+        return {path.name.split(".")[1] for path in late["results/late/.resume"].iterdir()}
+
     late.run("results/late/fold0/plain/stage.json")
-    (kept,) = late["results/late/.resume"].iterdir()
-    assert kept.name.startswith("fold0.plain.")
+    assert resumable() == {"plain"}
     shutil.rmtree(stage)  # as Snakemake does with what an unfinished job has written, before it starts the job again
     late.run("results/late/fold0/plain/stage.json")
     log = late["results/late/logs/fold0/plain.train.log"].read_text()
@@ -51,7 +54,7 @@ def test_killed_between_a_stages_end_and_snakemakes_note_of_it_no_epoch_is_done_
         assert (stage / name).read_bytes() == (whole / name).read_bytes(), name
     # The next job that reads the stage has no use for it.
     late.run("results/late/fold0/moving/stage.json")
-    assert {path.name.split(".")[1] for path in late["results/late/.resume"].iterdir()} == {"moving"}
+    assert resumable() == {"moving"}
 
 
 # ---- the lock that a dead run leaves

@@ -48,7 +48,7 @@ def test_joined_pixels_are_the_bytes_of_one_pack(tmp_path):
 def test_joined_activations_and_logits_are_the_whole_and_alien_parts_are_refused(tmp_path):
     rows, values = np.arange(3, 203), torch.randn(200, 4)
     logits = torch.randn(1, 3, 200, 2)  # (members, views, rows, classes)
-    names = shards.names(3)
+    names = shards.names(6)  # of four batches: two parts are empty
     for name in names:
         mine = shards.rows_of(rows, name)
         activations.write(tmp_path / f"a{name}", mine, {0: values[mine - 3], 4: -values[mine - 3]}, "made of this")

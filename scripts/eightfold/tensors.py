@@ -42,7 +42,8 @@ def _content(tensors: Mapping[str, torch.Tensor], told: Mapping) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         result.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        result.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        if tensor.numel():  # numpy may give an empty array strides of 0, which torch will not view as bytes
+            result.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return result.hexdigest()
 
 
