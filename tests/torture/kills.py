@@ -79,7 +79,7 @@ class Attempt:
     """One start of the workflow, up to its end or to the death of Snakemake."""
 
     def __init__(self, checkout: Checkout, cores: int):
-        self.checkout = checkout
+        self.checkout, self.killed = checkout, 0
         self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the attempt
         self.process = subprocess.Popen(
             # A killed job is tried again at once, as on a cluster: the hundred kills then cost minutes, not hours.
@@ -113,6 +113,7 @@ class Attempt:
         if victim == "job" and jobs:
             pid = min(jobs)
             os.kill(pid, signal.SIGKILL)
+            self.killed += 1
             self.wait_for(lambda: pid not in self.jobs(), GONE)
             return victim, [jobs[pid]]
         if victim == "group":
@@ -130,6 +131,10 @@ class Attempt:
     def text(self) -> str:
         self.output.seek(0)
         return self.output.read()
+
+    def check(self) -> None:
+        """Fail if a job has failed that nobody killed: Snakemake would try it again and again, and nothing would come of it."""
+        assert self.text().count("Error in rule ") <= self.killed, self.text()
 
     def told(self) -> tuple[set[str], set[str]]:
         """The jobs that this attempt started, and those that it finished, by their messages, which name them."""
@@ -215,6 +220,7 @@ def round_of_kills(
             attempt = Attempt(checkout, cores)
             seen["attempts"] += 1
         until_killed(attempt, plan[len(seen["kills"])][1], chance, epochs)
+        attempt.check()
         if attempt.process.poll() is not None:
             break  # it has come to its end
         epochs.look()
