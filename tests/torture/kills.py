@@ -31,8 +31,8 @@ RUN = "results/tiny"
 VICTIMS = ["job", "snakemake", "group"]
 GONE = 120.0  # seconds that everything may take to be gone
 PER_EPOCH = 3  # batches: 18 pictures in batches of 6
-# What tells of times, and so differs from run to run.
-OF_THE_CLOCK = {"timings.csv", "report.html", "history.csv"}
+# What tells of times, and so differs from run to run; and the config, which tells the number of shards.
+NOT_COMPARED = {"timings.csv", "report.html", "history.csv", "config.json"}
 
 
 def config(shards: int = 1) -> dict:
@@ -66,7 +66,7 @@ def results(checkout: Checkout) -> dict[str, bytes]:
     """Everything that a run leaves and that does not tell of times: path -> bytes."""
     found = {}
     for path in sorted(checkout["results"].rglob("*")):
-        if path.is_file() and path.name not in OF_THE_CLOCK and path.suffix not in (".log", ".jsonl", ".lock"):
+        if path.is_file() and path.name not in NOT_COMPARED and path.suffix not in (".log", ".jsonl", ".lock"):
             found[path.relative_to(checkout.folder).as_posix()] = path.read_bytes()
     for path in checkout["results"].rglob("history.csv"):
         with open(path, newline="") as file:
