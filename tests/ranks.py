@@ -47,17 +47,17 @@ def network() -> nets.Net:
     torch.manual_seed(0)
     early = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), StochasticDepth(0.2))
     late = nn.Sequential(nn.Conv2d(8, 12, 3, 2, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU())
-    return nets.Net(nets.Trunk(early, late, 12), nets.head(12, 2, 7))
+    return nets.Net(nets.Trunk(early, late, 12), nets.head(12, 2, 7)).double()
 
 
 def images(rows: np.ndarray, view: int) -> torch.Tensor:
-    """Pictures that are a pure function of row and view: float32 (rows, 3, 16, 16)."""
+    """Pictures that are a pure function of row and view: float64 (rows, 3, 16, 16), so that rounding hides no mistake."""
     time.sleep(float(os.environ.get("EIGHTFOLD_TEST_SLOW", 0)))
     noise = [
         torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(1000 * view + int(row))) + row % 2
         for row in rows
     ]
-    return torch.stack(noise)
+    return torch.stack(noise).double()
 
 
 def main(folder: Path, names: list[str]) -> None:

@@ -178,7 +178,7 @@ def _batchnorm(layer: nn.modules.batchnorm._BatchNorm, ranks: Ranks, x: torch.Te
     if ranks.batch is None or not layer.training:
         return type(layer).forward(layer, x)
     with torch.autocast(x.device.type, enabled=False):
-        kind, x = x.dtype, x.float()
+        kind, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # sums of half precision would lose it
         dims, shape = [0, *range(2, x.dim())], [1, -1] + [1] * (x.dim() - 2)
         count = ranks.batch * x.shape[2:].numel()
         mean = _Sum.apply(x.sum(dims)) / count  # (c,)
