@@ -59,12 +59,36 @@ def test_a_users_mistake_is_one_line_and_status_1(tmp_path):
     assert "Error: labels.csv: no column id" in log and "Traceback" not in log + console and "done in" not in log
 
 
+def test_a_file_that_was_taken_away_is_one_line_and_a_missing_program_a_traceback(tmp_path):
+    status, console, log = run(tmp_path, "with job('logs/a.log'):\n    open('cache/data-1/manifest.json')\n")
+    assert status == 1 and console.count("\n") == 2 and "Traceback" not in log + console
+    assert "cache/data-1/manifest.json" in console and "shares this cache" in console and "run the same command" in log
+    body = "import subprocess\nwith job('logs/a.log'):\n    subprocess.run(['no-such-program'])\n"
+    assert "Traceback" in run(tmp_path, body)[1]
+
+
 def test_a_defect_shows_its_traceback_in_both_places(tmp_path):
     status, console, log = run(tmp_path, "with job('logs/a.log'):\n    1 / 0\n")
     assert status == 1
     for text in (console, log):
         assert "Traceback" in text and "ZeroDivisionError" in text
     assert "Log: logs/a.log" in console
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting, and /proc's count")
+def test_a_job_keeps_the_memory_that_it_frees(tmp_path):
+    body = """
+import mmap, resource
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+with job('logs/a.log'):
+    pages = 3 * 2**30 // mmap.PAGESIZE  # more than mallopt's largest threshold, 2 GB
+    bytearray(3 * 2**30)[::mmap.PAGESIZE] = b"1" * pages
+    before = faults()
+    bytearray(3 * 2**30)[::mmap.PAGESIZE] = b"1" * pages
+    log.info('%d', faults() - before)
+"""
+    status, console, _ = run(tmp_path, body)
+    assert status == 0 and int(console) < 10_000, console
 
 
 def test_progress_writes_no_bar_where_there_is_no_terminal(tmp_path):

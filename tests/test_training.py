@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from eightfold import activations, nets, runtime, schedules, tensors, training
-from eightfold.devices import Device
+from eightfold.devices import Device, device
 from eightfold.files import UserError
 from eightfold.sources import Activations
 
@@ -103,6 +103,25 @@ def test_a_head_on_cached_activations_is_the_head_trained_through_the_frozen_tru
     losses = [[row["loss"] for row in records.batches] for records in (first, second)]
     np.testing.assert_allclose(*losses, rtol=1e-4)
     assert max(losses[0]) - min(losses[0]) > 0.05  # it did learn something
+
+
+def test_nothing_reads_memory_that_it_has_not_written(tmp_path):
+    """devices.device() leaves new memory as it is; filled with NaN, as torch would, a stage must come to the same bytes."""
+    nets_by_fill = []
+    for fill in (True, False):
+        torch.set_deterministic_debug_mode("error")
+        torch.utils.deterministic.fill_uninitialized_memory = fill
+        try:
+            trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none", seed=2)
+            net = nets.Net(trunk, nets.head(1024, 2, 7))
+            trained(net, tmp_path / str(fill), source=images, stage=PLAIN, lrs=(0.001, 0.01, 0.05))
+        finally:
+            torch.set_deterministic_debug_mode("default")
+        nets_by_fill.append(net)
+    assert same(*nets_by_fill) and all(value.isfinite().all() for value in net.state_dict().values())
+    with device("cpu", "float32"):
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+        assert torch.get_deterministic_debug_mode() == 2
 
 
 def test_the_update_is_momentum_sgd_by_hand(tmp_path):
