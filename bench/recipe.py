@@ -3,7 +3,10 @@
 import json
 import os
 import statistics
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import workflow
 from measure import ROOT, Found, Skipped, timed
@@ -13,16 +16,30 @@ from rows import Bench, row
 # The data set and weights, and what to run: edit here.
 DATA = Path(os.environ.get("EIGHTFOLD_BENCH_DATA", ROOT.parent / "shared" / "data" / "ants_bees"))
 WEIGHTS = Path(os.environ.get("EIGHTFOLD_BENCH_WEIGHTS", ROOT.parent / "shared" / "weights" / "mobilenet_v2.pth"))
-SEEDS = (0,)  # of the accuracy; 0, 1, 2 for a standard error
+SEEDS = (0, 1, 2)
 BATCH, VIEWS = 64, 4
-SPEED = "resnet34"  # from random weights: the default recipe's network, for seconds alone
-# Stages: name, size, what learns, epochs as cycles x multiplier. The finder runs before the first stage of each kind.
-SPEED_STAGES = (("head_plain", 224, "head", 1, 1), ("head", 224, "head", 3, 1), ("all", 224, "all", 3, 2))
-SPEED_STAGES += (("head_299", 299, "head", 3, 1), ("all_299", 299, "all", 3, 2))
-# With ImageNet's weights few epochs are enough, and more over-fit (examples/ants_bees.yaml).
-ACCURACY_STAGES = (("head_plain", 224, "head", 1, 1), ("head", 224, "head", 3, 1), ("all", 224, "all", 2, 2))
-ACCURACY_STAGES += (("head_299", 299, "head", 3, 1), ("all_299", 299, "all", 2, 2))
-FROZEN_STAGES = SPEED_STAGES[:2]
+SCORES = ("accuracy", "log_loss")
+
+
+class Recipe(NamedTuple):
+    """stages: name, size (px), what learns, epochs as cycles x multiplier."""
+
+    arch: str
+    weights: str  # a file, or none
+    stages: tuple
+
+
+def recipe_of(arch: str, weights: str, cycles: int) -> Recipe:
+    """The default recipe's stages, with so many cycles of all layers at each size."""
+    small = (("head_plain", 224, "head", 1, 1), ("head", 224, "head", 3, 1), ("all", 224, "all", cycles, 2))
+    return Recipe(arch, weights, (*small, ("head_299", 299, "head", 3, 1), ("all_299", 299, "all", cycles, 2)))
+
+
+# The default recipe and its network, from random weights: seconds alone. The finder runs before head_plain, head and all.
+DEFAULT = recipe_of("resnet34", "none", 3)
+# With ImageNet's weights few epochs are enough, and more over-fit (examples/ants_bees.yaml): seconds and accuracy. Both
+# sides are told the rate of all layers, and find those of the heads.
+FINE = recipe_of("mobilenet_v2", str(WEIGHTS), 2)
 FASTAI_RATE = 2e-3  # fastai's default for a head; both sides run their finder, fastai's user reads the rate off it
 
 
@@ -35,11 +52,9 @@ def needed() -> None:
         raise Skipped(f"{DATA} is not there; EIGHTFOLD_BENCH_DATA names a folder with train/ and valid/")
 
 
-def ours(
-    bench: Bench, stages: tuple, arch: str, weights: str, seed: int, target: str = "evaluate"
-) -> tuple[float, Path]:
+def ours(bench: Bench, recipe: Recipe, seed: int, target: str = "results/bench/metrics.json") -> tuple[float, Path]:
     """Seconds of our run from nothing, and its folder."""
-    recipe = [
+    stages = [
         {
             "name": name,
             "size": size,
@@ -49,16 +64,16 @@ def ours(
             "augment": name != "head_plain",
         }
         | ({} if name in ("head_plain", "head", "all") else {"lr": name.partition("_")[0]})
-        | ({"lr": 0.01} if name == "all" and weights != "none" else {})
-        for name, size, train, cycles, multiplier in stages
+        | ({"lr": 0.01} if name == "all" and recipe.weights != "none" else {})
+        for name, size, train, cycles, multiplier in recipe.stages
     ]
     config = {
         "run": "bench",
         "seed": seed,
         "data": {"source": "folders", "root": str(DATA), "valid": "valid"},
-        "model": {"arch": arch, "weights": weights},
+        "model": {"arch": recipe.arch, "weights": recipe.weights},
         "batch_size": BATCH,
-        "recipe": recipe,
+        "recipe": stages,
         "tta": {"views": VIEWS},
     }
     number = len(list(bench.folder.glob("recipe*")))
@@ -66,19 +81,20 @@ def ours(
     return workflow.snakemake(folder, target, cores=bench.threads), folder
 
 
-def theirs(bench: Bench, stages: tuple, arch: str, weights: str | None, seed: int, tuned: bool) -> tuple[float, dict]:
+def theirs(bench: Bench, recipe: Recipe, seed: int, tuned: bool) -> tuple[float, dict]:
     """Seconds of fastai's process from its start, and what it reached."""
+    weights = None if recipe.weights == "none" else recipe.weights
     asked = [
         {"name": name, "size": size, "train": train, "epochs": epochs(cycles, multiplier)}
         | {"find": name in ("head_plain", "head", "all") and not (name == "all" and weights is not None)}
         | {"lr": FASTAI_RATE if train == "head" else FASTAI_RATE / 2}
-        for name, size, train, cycles, multiplier in stages
+        for name, size, train, cycles, multiplier in recipe.stages
     ]
     told = {}
 
     def run() -> None:
         options = {"tuned": tuned, "seed": seed, "bfloat16": _bfloat16()}
-        with Peer(bench.threads, DATA, arch, weights, stages[0][1], BATCH, **options) as peer:
+        with Peer(bench.threads, DATA, recipe.arch, weights, recipe.stages[0][1], BATCH, **options) as peer:
             told.update(peer.tell(do="recipe", stages=asked))
 
     return timed(run), told
@@ -92,76 +108,132 @@ def _bfloat16() -> bool:
     return _computes_bfloat16(torch.device("cpu"))
 
 
-def compared(bench: Bench, tuned: bool) -> Found:
+@dataclass(eq=False)
+class Runs:
+    """A recipe by both sides, seed by seed; each run once, however many rows look at it."""
+
+    bench: Bench
+    recipe: Recipe
+    seeds: tuple
+
+    @cache  # noqa: B019 - as long as the bench
+    def ours(self, seed: int) -> tuple[float, Path]:
+        return ours(self.bench, self.recipe, seed)
+
+    @cache  # noqa: B019
+    def theirs(self, seed: int, tuned: bool) -> tuple[float, dict]:
+        return theirs(self.bench, self.recipe, seed, tuned)
+
+    def compared(self, tuned: bool) -> Found:
+        """fastai's seconds over ours, and how they come about."""
+        for number, seed in enumerate(self.seeds):
+            if number % 2:
+                self.theirs(seed, tuned)  # every second time fastai begins
+            self.ours(seed)
+            self.theirs(seed, tuned)
+        told = [self.theirs(seed, tuned)[1] for seed in self.seeds]
+        seconds = {"ours": [self.ours(seed)[0] for seed in self.seeds]}
+        seconds["peer"] = [self.theirs(seed, tuned)[0] for seed in self.seeds]
+        finders = statistics.median(one["finders"] for one in told)
+        own = statistics.median(sum(workflow.job_seconds(self.ours(seed)[1], "*.lr_find")) for seed in self.seeds)
+        without = (statistics.median(seconds["peer"]) - finders) / (statistics.median(seconds["ours"]) - own)
+        stages = ", ".join(f"{name} {value:.0f}" for name, value in told[0]["stages"].items())
+        note = f"fastai by stage: {stages} s; finders {finders:.0f} s of fastai's, {own:.0f} of ours: {without:.2f} without"
+        ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
+        return Found(ratios, {side: statistics.median(values) for side, values in seconds.items()}, note)
+
+    def scores(self, tuned: bool) -> dict[str, list[dict]]:
+        """accuracy and log_loss of both sides, with test-time augmentation, by seed."""
+        mine = [json.loads((self.ours(seed)[1] / "results/bench/metrics.json").read_text()) for seed in self.seeds]
+        return {
+            "ours": [one["untuned"] for one in mine],
+            "fastai": [self.theirs(seed, tuned)[1] for seed in self.seeds],
+        }
+
+    def reached(self, tuned: bool) -> str:
+        sides = []
+        for side, found in self.scores(tuned).items():
+            figures = [f"{name.replace('_', ' ')} {mean_error([one[name] for one in found])}" for name in SCORES]
+            sides.append(f"{side} {', '.join(figures)}")
+        return f"{'; '.join(sides)} (seeds {', '.join(map(str, self.seeds))}: mean and standard error)"
+
+
+def mean_error(values: list[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.4f}"
+    return f"{statistics.mean(values):.4f} +- {statistics.stdev(values) / len(values) ** 0.5:.4f}"
+
+
+def runs(bench: Bench, recipe: Recipe, seeds: tuple = SEEDS) -> Runs:
     needed()
-    if "recipe" not in bench.__dict__:
-        bench.__dict__["recipe"] = ours(bench, SPEED_STAGES, SPEED, "none", 0)
-    seconds, folder = bench.__dict__["recipe"]
-    peer, told = theirs(bench, SPEED_STAGES, SPEED, None, 0, tuned)
-    stages = ", ".join(f"{name} {value:.0f}" for name, value in told["stages"].items())
-    jobs = sum(workflow.job_seconds(folder))
-    return Found(
-        [peer / seconds], {"ours": seconds, "peer": peer}, f"fastai by stage: {stages} s; our jobs {jobs:.0f} s"
-    )
+    if recipe.weights != "none" and not WEIGHTS.is_file():
+        raise Skipped(f"{WEIGHTS} is not there; EIGHTFOLD_BENCH_WEIGHTS names torchvision's MobileNetV2 file")
+    return bench.kept.setdefault(recipe, Runs(bench, recipe, seeds))
+
+
+@row(
+    "recipe",
+    "fastai's seconds over ours: the recipe with few epochs at 224 then 299 px, MobileNetV2 with ImageNet's weights",
+    at_least=3,
+    minutes=60,
+)
+def recipe_mobilenet_vs_fastai(bench: Bench) -> Found:
+    both = runs(bench, FINE)
+    found = both.compared(tuned=False)
+    return Found(found.ratios, found.seconds, f"{found.note}; {both.reached(tuned=False)}")
+
+
+@row("recipe", "fastai's log loss over ours at the end of recipe_mobilenet_vs_fastai", minutes=0)
+def recipe_log_loss(bench: Bench) -> Found:
+    both = runs(bench, FINE)
+    scores = both.scores(False)
+    ratios = [b["log_loss"] / a["log_loss"] for a, b in zip(scores["ours"], scores["fastai"], strict=True)]
+    return Found(ratios, {}, both.reached(False))
 
 
 @row(
     "recipe",
     "fastai's seconds over ours: the default recipe at 224 then 299 px, resnet34, its defaults",
     at_least=3,
-    minutes=85,
+    minutes=110,
 )
 def recipe_vs_fastai(bench: Bench) -> Found:
-    return compared(bench, tuned=False)
+    return runs(bench, DEFAULT, SEEDS[:1]).compared(tuned=False)
 
 
 @row(
     "recipe",
     "the same, fastai with channels_last, and half precision where the machine has it",
     at_least=1.5,
-    minutes=55,
+    minutes=75,
 )
 def recipe_vs_fastai_tuned(bench: Bench) -> Found:
-    return compared(bench, tuned=True)
+    return runs(bench, DEFAULT, SEEDS[:1]).compared(tuned=True)
+
+
+def frozen(bench: Bench, both: Runs) -> Found:
+    """Ours from nothing to the trained head at 224 px, against that part of fastai's runs, start-up included in both."""
+    seconds = {"ours": [], "peer": []}
+    start = both.recipe._replace(stages=both.recipe.stages[:2])
+    for seed in both.seeds:
+        seconds["ours"].append(ours(bench, start, seed, "results/bench/fold0/head/stage.json")[0])
+        took, told = both.theirs(seed, False)
+        later = sum(told["stages"].values()) - told["stages"]["head_plain"] - told["stages"]["head"]
+        seconds["peer"].append(took - later)
+    ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
+    return Found(ratios, {side: statistics.median(values) for side, values in seconds.items()})
 
 
 @row(
     "recipe",
-    "fastai's seconds over ours: the frozen stages at 224 px with their finders, up to the trained head",
+    "fastai's seconds over ours: the default recipe's frozen stages at 224 px with their finders, resnet34",
     at_least=5,
-    minutes=12,
+    minutes=3,
 )
 def frozen_vs_fastai(bench: Bench) -> Found:
-    needed()
-    seconds, _ = ours(bench, FROZEN_STAGES, SPEED, "none", 0, "results/bench/fold0/head/stage.json")
-    peer, told = theirs(bench, FROZEN_STAGES, SPEED, None, 0, tuned=False)
-    peer -= told["stages"]["tta"]
-    return Found([peer / seconds], {"ours": seconds, "peer": peer}, "Snakemake's and Python's start-up included")
+    return frozen(bench, runs(bench, DEFAULT, SEEDS[:1]))
 
 
-@row(
-    "recipe",
-    "fastai's log loss over ours, both with test-time augmentation, MobileNetV2 with ImageNet's weights",
-    minutes=30,
-)
-def recipe_log_loss(bench: Bench) -> Found:
-    needed()
-    if not WEIGHTS.is_file():
-        raise Skipped(f"{WEIGHTS} is not there; EIGHTFOLD_BENCH_WEIGHTS names torchvision's MobileNetV2 file")
-    reached, seconds = {"ours": [], "fastai": []}, {"ours": [], "fastai": []}
-    for seed in SEEDS:
-        took, folder = ours(bench, ACCURACY_STAGES, "mobilenet_v2", str(WEIGHTS), seed)
-        reached["ours"].append(json.loads((folder / "results/bench/metrics.json").read_text())["untuned"])
-        seconds["ours"].append(took)
-        took, told = theirs(bench, ACCURACY_STAGES, "mobilenet_v2", str(WEIGHTS), seed, tuned=False)
-        reached["fastai"].append(told)
-        seconds["fastai"].append(took)
-    figures = "; ".join(
-        f"{side} accuracy {statistics.mean(one['accuracy'] for one in found):.4f}, "
-        f"log loss {statistics.mean(one['log_loss'] for one in found):.4f}"
-        for side, found in reached.items()
-    )
-    ratios = [b["log_loss"] / a["log_loss"] for a, b in zip(reached["ours"], reached["fastai"], strict=True)]
-    return Found(
-        ratios, {side: statistics.median(values) for side, values in seconds.items()}, f"{figures}; seeds {SEEDS}"
-    )
+@row("recipe", "the same of recipe_mobilenet_vs_fastai", at_least=5, minutes=3)
+def frozen_mobilenet_vs_fastai(bench: Bench) -> Found:
+    return frozen(bench, runs(bench, FINE))

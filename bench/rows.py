@@ -51,6 +51,7 @@ class Bench:
 
     threads: int
     stack: ExitStack = field(default_factory=ExitStack)
+    kept: dict = field(default_factory=dict)  # what several rows of a group look at
 
     @cached_property
     def folder(self) -> Path:

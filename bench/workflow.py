@@ -33,9 +33,9 @@ def snakemake(folder: Path, *words: str, cores: int = 1) -> float:
     return command(sys.executable, "-m", "snakemake", "--cores", str(cores), *words, folder=folder)
 
 
-def job_seconds(folder: Path) -> list[float]:
-    """Seconds of each job of the run, as Snakemake measured them."""
-    files = folder.glob("results/**/*.jsonl")
+def job_seconds(folder: Path, name: str = "*") -> list[float]:
+    """Seconds of each job of the run whose file of figures is called so, as Snakemake measured them."""
+    files = folder.glob(f"results/**/{name}.jsonl")
     told = [json.loads(path.read_text().splitlines()[0]) for path in files]
     return [float(row["s"]) for row in told if "s" in row]
 
