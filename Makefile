@@ -72,7 +72,7 @@ bench: $(BENCH) ## ratios against Pillow, torchvision, fastai and the machine's 
 	.venv/bin/python bench/run.py $(ROWS) $(if $(THREADS),--threads $(THREADS))
 
 test: lint ## lint, then all tests
-	.venv/bin/python -m pytest --numprocesses auto --dist loadfile
+	.venv/bin/python -m pytest --numprocesses auto --dist loadfile --durations 20 --durations-min 5
 
 torture: $(TOOLS) ## kill the workflow KILLS= times, fuzz 10,000 pictures; figures into torture/*.json
 	@mkdir -p torture

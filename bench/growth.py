@@ -55,9 +55,9 @@ def data_steps(bench: Bench, number: int) -> dict[str, dict]:
 
 def grown(bench: Bench, what: str) -> Found:
     """The exponent of seconds or of added memory over SIZES, of the three steps together."""
-    if "growth" not in bench.__dict__:
-        bench.__dict__["growth"] = {number: data_steps(bench, number) for number in SIZES}
-    found = bench.__dict__["growth"]
+    if "growth" not in bench.kept:
+        bench.kept["growth"] = {number: data_steps(bench, number) for number in SIZES}
+    found = bench.kept["growth"]
     join = sum if what == "seconds" else max
     values = [join(step[what] for step in found[number].values()) for number in SIZES]
     told = {f"{name} of {number}": step[what] for number in SIZES for name, step in found[number].items()}

@@ -175,7 +175,7 @@ def runs(bench: Bench, recipe: Recipe, seeds: tuple = SEEDS) -> Runs:
     "recipe",
     "fastai's seconds over ours: the recipe with few epochs at 224 then 299 px, MobileNetV2 with ImageNet's weights",
     at_least=3,
-    minutes=60,
+    minutes=140,
 )
 def recipe_mobilenet_vs_fastai(bench: Bench) -> Found:
     both = runs(bench, FINE)
@@ -195,7 +195,7 @@ def recipe_log_loss(bench: Bench) -> Found:
     "recipe",
     "fastai's seconds over ours: the default recipe at 224 then 299 px, resnet34, its defaults",
     at_least=3,
-    minutes=110,
+    minutes=180,
 )
 def recipe_vs_fastai(bench: Bench) -> Found:
     return runs(bench, DEFAULT, SEEDS[:1]).compared(tuned=False)
@@ -205,7 +205,7 @@ def recipe_vs_fastai(bench: Bench) -> Found:
     "recipe",
     "the same, fastai with channels_last, and half precision where the machine has it",
     at_least=1.5,
-    minutes=75,
+    minutes=150,
 )
 def recipe_vs_fastai_tuned(bench: Bench) -> Found:
     return runs(bench, DEFAULT, SEEDS[:1]).compared(tuned=True)
