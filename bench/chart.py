@@ -6,7 +6,7 @@ from pathlib import Path
 
 from eightfold.files import write_text
 
-WIDTH, LEFT, STEP, TOP = 900, 290, 22, 40
+WIDTH, LEFT, STEP, TOP = 900, 290, 22, 58
 LEAST, MOST = 0.01, 1000.0
 
 
@@ -24,6 +24,8 @@ def write(path: Path, results: dict) -> None:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
         f'<text x="10" y="18" font-size="14">{escape(about["processor"])}, {about["threads"]} threads: ratios (log scale)</text>',
+        '<text x="10" y="36" fill="#555">green: what is asked (red mark) holds; amber: it does not; grey: nothing is asked; '
+        "black line: least and greatest</text>",
     ]
     for power in range(-2, 4):
         x = _x(10**power)
@@ -40,10 +42,12 @@ def write(path: Path, results: dict) -> None:
             f'<line x1="{_x(row["low"]):.1f}" y1="{y + 6.5}" x2="{_x(row["high"]):.1f}" y2="{y + 6.5}" stroke="#222"/>'
         )
         lines.append(spread)
+        furthest = max(base, end, _x(row["high"]))
         if row["wanted"]:
             x = _x(float(row["wanted"].split()[1]))
+            furthest = max(furthest, x)
             lines.append(
                 f'<line x1="{x:.1f}" y1="{y - 3}" x2="{x:.1f}" y2="{y + 16}" stroke="#b3261e" stroke-width="2"/>'
             )
-        lines.append(f'<text x="{max(base, end) + 6:.1f}" y="{y + 10}">{row["ratio"]:.3g}</text>')
+        lines.append(f'<text x="{furthest + 6:.1f}" y="{y + 10}">{row["ratio"]:.3g}</text>')
     write_text(path, "\n".join([*lines, "</svg>"]) + "\n")
