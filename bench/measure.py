@@ -46,6 +46,12 @@ class Found:
     seconds: dict[str, float]
     note: str = ""
 
+    @classmethod
+    def of(cls, seconds: dict[str, list[float]], above: str, below: str, note: str = "") -> "Found":
+        """The seconds of ``above`` over those of ``below``, repetition by repetition."""
+        ratios = [a / b for a, b in zip(seconds[above], seconds[below], strict=True)]
+        return cls(ratios, {name: statistics.median(values) for name, values in seconds.items()}, note)
+
     def told(self) -> dict:
         return {
             "ratio": round(statistics.median(self.ratios), 4),
@@ -84,9 +90,7 @@ def faster(
     ours: Callable[[], object], peer: Callable[[], object], repetitions: int = 5, warm: bool = True, note: str = ""
 ) -> Found:
     """How many times as fast ``ours`` is: the peer's seconds over ours."""
-    found = in_turns({"ours": ours, "peer": peer}, repetitions, warm)
-    ratios = [b / a for a, b in zip(found["ours"], found["peer"], strict=True)]
-    return Found(ratios, {name: statistics.median(values) for name, values in found.items()}, note)
+    return Found.of(in_turns({"ours": ours, "peer": peer}, repetitions, warm), "peer", "ours", note)
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:

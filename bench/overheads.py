@@ -1,6 +1,5 @@
 """What is not work: starting a rule, starting Snakemake, a rerun with nothing to do, a second try."""
 
-import json
 import statistics
 import sys
 
@@ -25,9 +24,7 @@ with device() as here:
 
 def against(ours, peer, repetitions: int, note: str = "") -> Found:
     """Our seconds over the other's."""
-    found = in_turns({"ours": ours, "peer": peer}, repetitions)
-    ratios = [a / b for a, b in zip(found["ours"], found["peer"], strict=True)]
-    return Found(ratios, {name: statistics.median(values) for name, values in found.items()}, note)
+    return Found.of(in_turns({"ours": ours, "peer": peer}, repetitions), "ours", "peer", note)
 
 
 @row(
@@ -100,6 +97,8 @@ def second_rate_vs_first_run(bench: Bench) -> Found:
         config["recipe"][1]["lr"] = rate
         workflow.configure(folder, config)
         again.append(workflow.snakemake(folder, target, cores=bench.threads))
-    trained = json.loads((folder / "results/bench/benchmarks/fold0/head.train.jsonl").read_text().splitlines()[0])["s"]
-    note = f"{pictures.name}; jobs alone: {float(trained):.1f} s of {before:.1f} s = {float(trained) / before:.3f}; the rest is start-up"
+    (trained,) = workflow.job_seconds(folder, "head.train")
+    note = (
+        f"{pictures.name}; jobs alone: {trained:.1f} s of {before:.1f} s = {trained / before:.3f}; the rest is start-up"
+    )
     return Found([seconds / first for seconds in again], {"first": first, "second": statistics.median(again)}, note)

@@ -3,7 +3,7 @@
 import json
 import os
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -27,29 +27,26 @@ class Recipe(NamedTuple):
     arch: str
     weights: str  # a file, or none
     stages: tuple
+    seeds: tuple
 
 
-def recipe_of(arch: str, weights: str, cycles: int) -> Recipe:
+def recipe_of(arch: str, weights: str, cycles: int, seeds: tuple) -> Recipe:
     """The default recipe's stages, with so many cycles of all layers at each size."""
     small = (("head_plain", 224, "head", 1, 1), ("head", 224, "head", 3, 1), ("all", 224, "all", cycles, 2))
-    return Recipe(arch, weights, (*small, ("head_299", 299, "head", 3, 1), ("all_299", 299, "all", cycles, 2)))
+    large = (("head_299", 299, "head", 3, 1), ("all_299", 299, "all", cycles, 2))
+    return Recipe(arch, weights, small + large, seeds)
 
 
 # The default recipe and its network, from random weights: seconds alone. The finder runs before head_plain, head and all.
-DEFAULT = recipe_of("resnet34", "none", 3)
+DEFAULT = recipe_of("resnet34", "none", 3, SEEDS[:1])
 # With ImageNet's weights few epochs are enough, and more over-fit (examples/ants_bees.yaml): seconds and accuracy. Both
 # sides are told the rate of all layers, and find those of the heads.
-FINE = recipe_of("mobilenet_v2", str(WEIGHTS), 2)
+FINE = recipe_of("mobilenet_v2", str(WEIGHTS), 2, SEEDS)
 FASTAI_RATE = 2e-3  # fastai's default for a head; both sides run their finder, fastai's user reads the rate off it
 
 
 def epochs(cycles: int, multiplier: int) -> int:
     return sum(multiplier**cycle for cycle in range(cycles))
-
-
-def needed() -> None:
-    if not DATA.is_dir():
-        raise Skipped(f"{DATA} is not there; EIGHTFOLD_BENCH_DATA names a folder with train/ and valid/")
 
 
 def ours(bench: Bench, recipe: Recipe, seed: int, target: str = "results/bench/metrics.json") -> tuple[float, Path]:
@@ -114,7 +111,6 @@ class Runs:
 
     bench: Bench
     recipe: Recipe
-    seeds: tuple
 
     @cache  # noqa: B019 - as long as the bench
     def ours(self, seed: int) -> tuple[float, Path]:
@@ -126,28 +122,31 @@ class Runs:
 
     def compared(self, tuned: bool) -> Found:
         """fastai's seconds over ours, and how they come about."""
-        for number, seed in enumerate(self.seeds):
+        for number, seed in enumerate(self.recipe.seeds):
             if number % 2:
                 self.theirs(seed, tuned)  # every second time fastai begins
             self.ours(seed)
             self.theirs(seed, tuned)
-        told = [self.theirs(seed, tuned)[1] for seed in self.seeds]
-        seconds = {"ours": [self.ours(seed)[0] for seed in self.seeds]}
-        seconds["peer"] = [self.theirs(seed, tuned)[0] for seed in self.seeds]
+        told = [self.theirs(seed, tuned)[1] for seed in self.recipe.seeds]
+        seconds = {"ours": [self.ours(seed)[0] for seed in self.recipe.seeds]}
+        seconds["peer"] = [self.theirs(seed, tuned)[0] for seed in self.recipe.seeds]
         finders = statistics.median(one["finders"] for one in told)
-        own = statistics.median(sum(workflow.job_seconds(self.ours(seed)[1], "*.lr_find")) for seed in self.seeds)
+        own = statistics.median(
+            sum(workflow.job_seconds(self.ours(seed)[1], "*.lr_find")) for seed in self.recipe.seeds
+        )
         without = (statistics.median(seconds["peer"]) - finders) / (statistics.median(seconds["ours"]) - own)
         stages = ", ".join(f"{name} {value:.0f}" for name, value in told[0]["stages"].items())
         note = f"fastai by stage: {stages} s; finders {finders:.0f} s of fastai's, {own:.0f} of ours: {without:.2f} without"
-        ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
-        return Found(ratios, {side: statistics.median(values) for side, values in seconds.items()}, note)
+        return Found.of(seconds, "peer", "ours", note)
 
     def scores(self, tuned: bool) -> dict[str, list[dict]]:
         """accuracy and log_loss of both sides, with test-time augmentation, by seed."""
-        mine = [json.loads((self.ours(seed)[1] / "results/bench/metrics.json").read_text()) for seed in self.seeds]
+        mine = [
+            json.loads((self.ours(seed)[1] / "results/bench/metrics.json").read_text()) for seed in self.recipe.seeds
+        ]
         return {
             "ours": [one["untuned"] for one in mine],
-            "fastai": [self.theirs(seed, tuned)[1] for seed in self.seeds],
+            "fastai": [self.theirs(seed, tuned)[1] for seed in self.recipe.seeds],
         }
 
     def reached(self, tuned: bool) -> str:
@@ -155,7 +154,7 @@ class Runs:
         for side, found in self.scores(tuned).items():
             figures = [f"{name.replace('_', ' ')} {mean_error([one[name] for one in found])}" for name in SCORES]
             sides.append(f"{side} {', '.join(figures)}")
-        return f"{'; '.join(sides)} (seeds {', '.join(map(str, self.seeds))}: mean and standard error)"
+        return f"{'; '.join(sides)} (seeds {', '.join(map(str, self.recipe.seeds))}: mean and standard error)"
 
 
 def mean_error(values: list[float]) -> str:
@@ -164,11 +163,12 @@ def mean_error(values: list[float]) -> str:
     return f"{statistics.mean(values):.4f} +- {statistics.stdev(values) / len(values) ** 0.5:.4f}"
 
 
-def runs(bench: Bench, recipe: Recipe, seeds: tuple = SEEDS) -> Runs:
-    needed()
+def runs(bench: Bench, recipe: Recipe) -> Runs:
+    if not DATA.is_dir():
+        raise Skipped(f"{DATA} is not there; EIGHTFOLD_BENCH_DATA names a folder with train/ and valid/")
     if recipe.weights != "none" and not WEIGHTS.is_file():
         raise Skipped(f"{WEIGHTS} is not there; EIGHTFOLD_BENCH_WEIGHTS names torchvision's MobileNetV2 file")
-    return bench.kept.setdefault(recipe, Runs(bench, recipe, seeds))
+    return bench.kept.setdefault(recipe, Runs(bench, recipe))
 
 
 @row(
@@ -180,7 +180,7 @@ def runs(bench: Bench, recipe: Recipe, seeds: tuple = SEEDS) -> Runs:
 def recipe_mobilenet_vs_fastai(bench: Bench) -> Found:
     both = runs(bench, FINE)
     found = both.compared(tuned=False)
-    return Found(found.ratios, found.seconds, f"{found.note}; {both.reached(tuned=False)}")
+    return replace(found, note=f"{found.note}; {both.reached(tuned=False)}")
 
 
 @row("recipe", "fastai's log loss over ours at the end of recipe_mobilenet_vs_fastai", minutes=0)
@@ -198,7 +198,7 @@ def recipe_log_loss(bench: Bench) -> Found:
     minutes=180,
 )
 def recipe_vs_fastai(bench: Bench) -> Found:
-    return runs(bench, DEFAULT, SEEDS[:1]).compared(tuned=False)
+    return runs(bench, DEFAULT).compared(tuned=False)
 
 
 @row(
@@ -208,20 +208,19 @@ def recipe_vs_fastai(bench: Bench) -> Found:
     minutes=150,
 )
 def recipe_vs_fastai_tuned(bench: Bench) -> Found:
-    return runs(bench, DEFAULT, SEEDS[:1]).compared(tuned=True)
+    return runs(bench, DEFAULT).compared(tuned=True)
 
 
 def frozen(bench: Bench, both: Runs) -> Found:
     """Ours from nothing to the trained head at 224 px, against that part of fastai's runs, start-up included in both."""
     seconds = {"ours": [], "peer": []}
     start = both.recipe._replace(stages=both.recipe.stages[:2])
-    for seed in both.seeds:
+    for seed in both.recipe.seeds:
         seconds["ours"].append(ours(bench, start, seed, "results/bench/fold0/head/stage.json")[0])
         took, told = both.theirs(seed, False)
         later = sum(told["stages"].values()) - told["stages"]["head_plain"] - told["stages"]["head"]
         seconds["peer"].append(took - later)
-    ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
-    return Found(ratios, {side: statistics.median(values) for side, values in seconds.items()})
+    return Found.of(seconds, "peer", "ours")
 
 
 @row(
@@ -231,7 +230,7 @@ def frozen(bench: Bench, both: Runs) -> Found:
     minutes=3,
 )
 def frozen_vs_fastai(bench: Bench) -> Found:
-    return frozen(bench, runs(bench, DEFAULT, SEEDS[:1]))
+    return frozen(bench, runs(bench, DEFAULT))
 
 
 @row("recipe", "the same of recipe_mobilenet_vs_fastai", at_least=5, minutes=3)
