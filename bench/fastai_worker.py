@@ -78,6 +78,7 @@ def recipe(stages: list[dict]) -> dict:
             finders += time.perf_counter() - began
         made.fit_one_cycle(stage["epochs"], lr if stage["train"] == "head" else slice(lr / 100, lr))
         seconds[stage["name"]] = time.perf_counter() - started
+        print(f"fastai: {stage['name']} {seconds[stage['name']]:.0f} s", file=sys.stderr, flush=True)
     started = time.perf_counter()
     chances, targets = made.tta(n=4)
     seconds["tta"] = time.perf_counter() - started

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,3 +53,57 @@ def test_rows_are_listed_and_unknown_ones_refused(bench):
     assert all(line.split()[0] in ("pixels", "views") for line in bench("--list", "pixels,views").stdout.splitlines())
     wrong = bench("nonsense")
     assert wrong.returncode and "nonsense" in wrong.stderr
+
+
+@pytest.fixture
+def recipe(monkeypatch, tmp_path):
+    """bench/recipe.py with stand-ins for the runs that take hours: seconds and scores of both sides, by seed."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import recipe
+
+    def ours(bench, asked, seed, target="results/bench/metrics.json"):
+        folder = tmp_path / str(seed) / "results" / "bench"
+        finders = folder / "benchmarks" / "fold0"
+        finders.mkdir(parents=True, exist_ok=True)
+        (finders / "head.lr_find.jsonl").write_text('{"s": 10.0}')
+        scores = {"accuracy": 0.90 + seed / 100, "log_loss": 0.30 - seed / 100}
+        (folder / "metrics.json").write_text(json.dumps({"untuned": scores}))
+        return (100.0 if target.endswith("metrics.json") else 20.0), tmp_path / str(seed)
+
+    def theirs(bench, asked, seed, tuned, find):
+        stages = {"head_plain": 100.0, "head": 80.0, "all": 60.0, "tta": 30.0}
+        seconds = (300.0 if find else 150.0) / (2 if tuned else 1)
+        told = {"stages": stages, "finders": 120.0 if find else 0.0, "accuracy": 0.95, "log_loss": 0.28 + seed / 50}
+        return seconds, told
+
+    monkeypatch.setattr(recipe, "ours", ours)
+    monkeypatch.setattr(recipe, "theirs", theirs)
+    for name in ("DATA", "WEIGHTS"):
+        path = tmp_path / name
+        path.mkdir() if name == "DATA" else path.touch()
+        monkeypatch.setattr(recipe, name, path)
+    return recipe
+
+
+def test_the_ratios_of_a_recipe(recipe):
+    from rows import Bench
+
+    bench = Bench(1)
+    whole = recipe.recipe_mobilenet_vs_fastai(bench).told()
+    assert whole["ratio"] == 3.0 and whole["seconds"] == {"ours": 100.0, "peer": 300.0}
+    assert "2.00 without" in whole["note"]  # (300 - 120) / (100 - 10)
+    assert "accuracy 0.9000, fastai's 0.9500; log loss 0.3000, fastai's 0.2800" in whole["note"]
+    assert recipe.recipe_mobilenet_vs_fastai_tuned(bench).told()["ratio"] == 1.5
+    assert recipe.frozen_mobilenet_vs_fastai(bench).told()["ratio"] == 10.5  # (300 - 60 - 30) / 20
+
+
+def test_no_worse_within_a_standard_error_of_the_difference(recipe):
+    from rows import Bench
+
+    ours, theirs = np.array([0.30, 0.29, 0.28]), np.array([0.28, 0.30, 0.32])
+    error = np.sqrt(ours.var(ddof=1) / 3 + theirs.var(ddof=1) / 3)
+    bench = Bench(1)
+    assert recipe.recipe_log_loss(bench).told()["ratio"] == round((theirs.mean() + error) / ours.mean(), 4) > 1
+    # .90, .91 and .92 against .95 three times: worse by more than the error.
+    error = np.sqrt(np.var([0.90, 0.91, 0.92], ddof=1) / 3)
+    assert recipe.recipe_accuracy(bench).told()["ratio"] == round((0.91 + error) / 0.95, 4) < 1
