@@ -41,7 +41,7 @@ class Bfloat16(Callback):
 
 
 def learner():
-    """fastai's learner; ``tuned``: channels_last, half precision where the machine computes it, more pictures a worker."""
+    """fastai's learner; ``tuned``: channels_last, half precision where the machine computes it."""
     data = loaders(GIVEN["size"])
     if GIVEN["arch"] == "resnet34":
         made = vision_learner(data, resnet34, pretrained=False, metrics=accuracy)
@@ -52,12 +52,12 @@ def learner():
         state = torch.load(GIVEN["weights"], weights_only=True)
         body = {name.removeprefix("features."): value for name, value in state.items() if name.startswith("features.")}
         made.model[0][0].load_state_dict(body)
-    if GIVEN.get("tuned"):
+    if GIVEN["tuned"]:
         made.model.to(memory_format=torch.channels_last)
         made.add_cb(ChannelsLast())
         if torch.cuda.is_available():
             made.to_fp16()
-        elif GIVEN.get("bfloat16"):
+        elif GIVEN["bfloat16"]:
             made.add_cb(Bfloat16())
     return made
 
@@ -110,7 +110,7 @@ def answer(asked: dict) -> dict:
     return {"seconds": time.perf_counter() - started, **more}
 
 
-set_seed(GIVEN.get("seed", 0))
+set_seed(GIVEN["seed"])
 made = learner()
 for line in sys.stdin:
     with contextlib.redirect_stdout(sys.stderr), made.no_bar(), made.no_logging():

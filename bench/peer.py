@@ -7,18 +7,35 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import torch
 from measure import Skipped
+
+from eightfold.devices import _computes_bfloat16
 
 
 class Peer:
-    """A worker that is asked one thing at a time and answers with the seconds it took."""
+    """A worker that is asked one thing at a time and answers with the seconds it took.
 
-    def __init__(self, threads: int, folder: Path, arch: str, weights: str | None, size: int, batch: int, **options):
+    ``tuned``: with channels_last, and half precision where the machine computes it.
+    """
+
+    def __init__(
+        self,
+        threads: int,
+        folder: Path,
+        arch: str,
+        weights: str | None,
+        size: int,
+        batch: int,
+        seed: int = 0,
+        tuned: bool = False,
+    ):
         if find_spec("fastai") is None:
             raise Skipped(
                 "fastai is not installed: make bench installs it, or pip install -r envs/requirements-bench.txt"
             )
-        given = {"folder": str(folder), "arch": arch, "weights": weights, "size": size, "batch": batch, **options}
+        given = {"folder": str(folder), "arch": arch, "weights": weights, "size": size, "batch": batch}
+        given |= {"seed": seed, "tuned": tuned, "bfloat16": _computes_bfloat16(torch.device("cpu"))}
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("fastai_worker.py")), json.dumps(given)],
             stdin=subprocess.PIPE,

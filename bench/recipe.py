@@ -89,19 +89,11 @@ def theirs(bench: Bench, recipe: Recipe, seed: int, tuned: bool, find: bool) -> 
     told = {}
 
     def run() -> None:
-        options = {"tuned": tuned, "seed": seed, "bfloat16": _bfloat16()}
-        with Peer(bench.threads, DATA, recipe.arch, weights, recipe.stages[0][1], BATCH, **options) as peer:
+        size = recipe.stages[0][1]
+        with Peer(bench.threads, DATA, recipe.arch, weights, size, BATCH, seed=seed, tuned=tuned) as peer:
             told.update(peer.tell(do="recipe", stages=asked))
 
     return timed(run), told
-
-
-def _bfloat16() -> bool:
-    import torch
-
-    from eightfold.devices import _computes_bfloat16
-
-    return _computes_bfloat16(torch.device("cpu"))
 
 
 @dataclass(eq=False)

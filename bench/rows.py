@@ -98,6 +98,13 @@ class Bench:
         return self.stack.enter_context(Peer(self.threads, self.classes_folder, "resnet34", None, 128, 32))
 
     @cached_property
+    def fastai_tuned(self):
+        """The same, tuned."""
+        from peer import Peer
+
+        return self.stack.enter_context(Peer(self.threads, self.classes_folder, "resnet34", None, 128, 32, tuned=True))
+
+    @cached_property
     def finished(self):
         """A tiny run of the whole workflow, made: a copy of it, its seconds and its jobs."""
         import workflow
