@@ -8,7 +8,7 @@ import torch
 from measure import Found, faster, in_turns
 from peer import Peer
 from PIL import Image
-from rows import Bench, row
+from rows import TUNED, Bench, row
 from torch import nn
 
 from eightfold import activations, images, lr_finder, nets, pixels, prediction, training
@@ -223,15 +223,16 @@ def setting(bench: Bench):
     return net, source, np.arange(96) % 2, np.arange(64), np.arange(64, 96)
 
 
+def epoch(bench: Bench, net: nn.Module, source, split: list, rates: list) -> None:
+    """One epoch of ours, from nothing; ``split``: targets, and the rows to learn from and to validate with."""
+    path = bench.folder / "resume.safetensors"
+    path.unlink(missing_ok=True)
+    training.train(net, source, *split, STAGE, rates, 32, 0, here(), False, path, "bench")
+
+
 def unfrozen_epoch(bench: Bench, peer: Peer) -> Found:
-    net, source, targets, train, valid = setting(bench)
-
-    def ours() -> None:
-        path = bench.folder / "resume.safetensors"
-        path.unlink(missing_ok=True)
-        training.train(net, source, targets, train, valid, STAGE, [1e-4] * 3, 32, 0, here(), False, path, "bench")
-
-    return faster(ours, lambda: peer.ask(do="epoch", frozen=False), 3)
+    net, source, *split = setting(bench)
+    return faster(lambda: epoch(bench, net, source, split, [1e-4] * 3), lambda: peer.ask(do="epoch", frozen=False), 3)
 
 
 @row("stages", "fastai's seconds over ours: one epoch of all layers, resnet34 at 128 px, 64 + 32 pictures", minutes=1.5)
@@ -239,25 +240,19 @@ def unfrozen_epoch_vs_fastai(bench: Bench) -> Found:
     return unfrozen_epoch(bench, bench.fastai)
 
 
-@row("stages", "the same, fastai with channels_last, and half precision where the machine has it", minutes=1.5)
+@row("stages", TUNED, minutes=1.5)
 def unfrozen_epoch_vs_fastai_tuned(bench: Bench) -> Found:
     return unfrozen_epoch(bench, bench.fastai_tuned)
 
 
 @row("stages", "fastai's seconds over ours: an epoch of a head, ours on cached activations", minutes=1)
 def head_epoch_vs_fastai(bench: Bench) -> Found:
-    _, source, targets, train, valid = setting(bench)
+    _, source, *split = setting(bench)
     cached = dict(activations.compute(trunk("resnet34"), source, np.arange(96), [0, 1], here()))
     head = nets.head(512, 2, 0)
 
     def ours() -> None:
-        path = bench.folder / "resume.safetensors"
-        path.unlink(missing_ok=True)
-        training.train(
-            head,
-            lambda rows, view: cached[view][torch.from_numpy(rows)].to(here().device),
-            *(targets, train, valid, STAGE, [1e-3], 32, 0, here(), False, path, "bench"),
-        )
+        epoch(bench, head, lambda rows, view: cached[view][torch.from_numpy(rows)].to(here().device), split, [1e-3])
 
     return faster(ours, lambda: bench.fastai.ask(do="epoch", frozen=True), 3, note="without the activations' own cost")
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import workflow
 from measure import ROOT, Found, Skipped, timed
 from peer import Peer
-from rows import Bench, row
+from rows import TUNED, Bench, row
 
 # The data set and weights, and what to run: edit here.
 DATA = Path(os.environ.get("EIGHTFOLD_BENCH_DATA", ROOT.parent / "shared" / "data" / "ants_bees"))
@@ -166,12 +166,7 @@ def recipe_mobilenet_vs_fastai(bench: Bench) -> Found:
     return runs(bench, FINE).compared(tuned=False)
 
 
-@row(
-    "recipe",
-    "the same, fastai with channels_last, and half precision where the machine has it",
-    at_least=1.5,
-    minutes=40,
-)
+@row("recipe", TUNED, at_least=1.5, minutes=40)
 def recipe_mobilenet_vs_fastai_tuned(bench: Bench) -> Found:
     return runs(bench, FINE).compared(tuned=True)
 
@@ -201,12 +196,7 @@ def recipe_vs_fastai(bench: Bench) -> Found:
     return runs(bench, DEFAULT).compared(tuned=False)
 
 
-@row(
-    "recipe",
-    "the same, fastai with channels_last, and half precision where the machine has it",
-    at_least=1.5,
-    minutes=90,
-)
+@row("recipe", TUNED, at_least=1.5, minutes=90)
 def recipe_vs_fastai_tuned(bench: Bench) -> Found:
     return runs(bench, DEFAULT).compared(tuned=True)
 
