@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from eightfold.config import stage_epochs
 from eightfold.files import UserError, read_json
 from eightfold.listing import files_below
 from eightfold.plan import Plan
+from eightfold.schedules import stage_epochs
 
 START = 3.0  # seconds until Python, torch and the script are there
 BACKWARD = 3  # a training step computes three times what a forward pass does

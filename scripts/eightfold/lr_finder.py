@@ -58,7 +58,7 @@ def sweep(
         epoch, i = divmod(step, per_epoch)
         if i == 0:
             batches = epoch_batches(train_rows, batch_size, seed, name, epoch)
-        view = stage["first_view"] + epoch % _views(stage) if stage["augment"] else 0
+        view = stage["first_view"] + epoch % schedules.stage_epochs(stage) if stage["augment"] else 0
         lr = schedules.finder_lr(step, steps, start, end)
         loss = stepper(
             source(batches[i], view),
@@ -78,10 +78,6 @@ def sweep(
             if debiased > _EXPLODED * best:
                 break
     return lrs, losses
-
-
-def _views(stage: dict) -> int:
-    return sum(schedules.cycle_lengths(stage["cycles"], stage["cycle_len"], stage["cycle_mult"]))
 
 
 def smooth(losses: Sequence[float]) -> np.ndarray:

@@ -1,11 +1,18 @@
 """The learning rate of every mini-batch, in closed form."""
 
 import math
+from collections.abc import Mapping
 
 
 def cycle_lengths(cycles: int, cycle_len: int, cycle_mult: int) -> list[int]:
     """Epochs of each cycle: 3 cycles, length 1, multiplier 2 are [1, 2, 4]."""
     return [cycle_len * cycle_mult**cycle for cycle in range(cycles)]
+
+
+def stage_epochs(stage: Mapping) -> int:
+    """Epochs of a stage whose defaults are filled in: 3 cycles of length 1, each twice the one before, are 7."""
+    cycles, length, mult = stage["cycles"], stage["cycle_len"], stage["cycle_mult"]
+    return length * cycles if mult == 1 else length * (mult**cycles - 1) // (mult - 1)
 
 
 def cycle_of(epoch: int, lengths: list[int]) -> int:
