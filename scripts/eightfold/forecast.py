@@ -6,6 +6,7 @@ or, where there was none, stated below.
 """
 
 import json
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from eightfold.files import UserError, read_json
 from eightfold.listing import files_below
 from eightfold.plan import Plan
-from eightfold.schedules import stage_epochs
+from eightfold.schedules import finder_steps, stage_epochs
 
 START = 3.0  # seconds until Python, torch and the script are there
 BACKWARD = 3  # a training step computes three times what a forward pass does
@@ -109,9 +110,13 @@ def work_of(rule: str, settings: Mapping, wildcards: Mapping[str, str], images: 
         rows = images["test"] if wildcards["split"] == "test" else labelled / 5
         return Work("network", rows * (1 + settings["views"]) * settings["size"] ** 2 / 1e6 * share)
     if rule in ("find_lr", "train"):
-        stage = settings["stage"]
-        epochs = stage_epochs(stage) if rule == "train" else 1
-        if stage["train"] == "head":
+        stage, batches = settings["stage"], max(1, math.ceil(labelled / settings["batch_size"]))
+        whole_net = stage["train"] == "all"
+        if rule == "train":
+            epochs = stage_epochs(stage)
+        else:  # more than one where there are few pictures
+            epochs = finder_steps(settings["lr_find"]["steps"], batches, whole_net) / batches
+        if not whole_net:
             return Work("head", labelled * epochs)
         return Work("network", labelled * epochs * BACKWARD * stage["size"] ** 2 / 1e6 / stage.get("gpus", 1))
     return Work(rule, None)

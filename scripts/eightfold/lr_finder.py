@@ -21,14 +21,6 @@ _SETTLED = 10  # ... where the best counts from this step on
 _SKIP_FIRST, _SKIP_LAST = 10, 5  # points that neither the plot nor the rules look at, as in 0.7
 
 
-def steps_for(steps: int | str, batches: int, whole_net: bool) -> int:
-    """Steps of a sweep: as configured, or one epoch, but no fewer than shows a curve and no more than it needs.
-
-    A step of a head on activations costs nothing, so it takes at least 100; one of the whole net at least 40.
-    """
-    return steps if steps != "auto" else min(max(batches, 40 if whole_net else 100), 300)
-
-
 def sweep(
     net: nn.Module,
     source: Callable[[np.ndarray, int], torch.Tensor],

@@ -62,6 +62,14 @@ def group_lrs(lr: float | list[float], ratio: float, groups: int) -> list[float]
     return [lr / ratio ** (groups - 1 - group) for group in range(groups)]
 
 
+def finder_steps(steps: int | str, batches: int, whole_net: bool) -> int:
+    """Steps of the learning-rate finder's sweep: as configured, or one epoch, but no fewer than shows a curve and no more than it needs.
+
+    A step of a head on activations costs nothing, so it takes at least 100; one of the whole net at least 40.
+    """
+    return steps if steps != "auto" else min(max(batches, 40 if whole_net else 100), 300)
+
+
 def finder_lr(step: int, steps: int, start: float, end: float) -> float:
     """Geometric sweep of the learning-rate finder: ``start`` at step 0, ``end`` at the last step."""
     return start * (end / start) ** (step / (steps - 1))
