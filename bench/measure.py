@@ -19,8 +19,8 @@ PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pillow", "snakemake", "f
 CHILD = r'''
 import json, sys, time
 sys.path[:0] = {paths}
-from eightfold.runtime import _keep_freed_memory
-_keep_freed_memory()
+from eightfold.runtime import keep_freed_memory
+keep_freed_memory()
 {setup}
 def megabytes(name):
     """VmRSS, now, or VmHWM, the peak: the one that getrusage tells is at least that of the process that started this one."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from measure import Skipped
 
-from eightfold.devices import _computes_bfloat16
+from eightfold.devices import computes_bfloat16
 
 
 class Peer:
@@ -35,7 +35,7 @@ class Peer:
                 "fastai is not installed: make bench installs it, or pip install -r envs/requirements-bench.txt"
             )
         given = {"folder": str(folder), "arch": arch, "weights": weights, "size": size, "batch": batch}
-        given |= {"seed": seed, "tuned": tuned, "bfloat16": _computes_bfloat16(torch.device("cpu"))}
+        given |= {"seed": seed, "tuned": tuned, "bfloat16": computes_bfloat16(torch.device("cpu"))}
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("fastai_worker.py")), json.dumps(given)],
             stdin=subprocess.PIPE,

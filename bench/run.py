@@ -29,7 +29,7 @@ from measure import Skipped, machine, name_of  # noqa: E402
 from rows import ROWS, Bench  # noqa: E402
 
 from eightfold.files import read_json, write_json  # noqa: E402
-from eightfold.runtime import _keep_freed_memory  # noqa: E402
+from eightfold.runtime import keep_freed_memory  # noqa: E402
 
 GROUPS = ("pixels", "views", "network", "stages", "overheads", "growth", "recipe")
 
@@ -60,7 +60,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(asked.threads)
-    _keep_freed_memory()  # as every job of ours does
+    keep_freed_memory()  # as every job of ours does
     here = machine(asked.threads)
     path = HERE / "results" / f"{name_of(here)}.json"
     # Rows that are not measured again stay, each with the versions and the load it was measured at.

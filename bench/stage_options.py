@@ -23,7 +23,7 @@ from scipy.stats import t as student
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from eightfold import metrics, schedules, stages, training
-from eightfold.config import check_yaml_file, resolve, stage_epochs
+from eightfold.config import check_yaml_file, resolve
 from eightfold.devices import device
 from eightfold.nets import groups
 from eightfold.plan import Plan
@@ -73,7 +73,7 @@ def changed(stage: dict, option: dict) -> dict:
     """The stage with an option on, and as many epochs as before."""
     stage = stage | {key: value for key, value in option.items() if key not in ("lr", "uneven")}
     if stage["schedule"] == "one_cycle":
-        stage |= {"cycles": 1, "cycle_len": stage_epochs(stage), "cycle_mult": 1}
+        stage |= {"cycles": 1, "cycle_len": schedules.stage_epochs(stage), "cycle_mult": 1}
     return stage
 
 

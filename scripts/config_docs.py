@@ -4,8 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-from eightfold.config import _allowed, _follow, load_schema
 from eightfold.files import write_text
+from eightfold.schema import allowed, follow, load_schema
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "config.md"
 LONG = 300  # letters of a list of allowed words; a longer one is cut
@@ -25,12 +25,12 @@ def _default(schema: dict) -> str:
 def _rows(properties: dict) -> list[str]:
     rows = ["| key | default | allowed | what it is |", "| --- | --- | --- | --- |"]
     for key, schema in properties.items():
-        told, allowed = _follow(schema), _allowed(schema)
-        if len(allowed) > LONG:
-            allowed = allowed[:LONG].rsplit(",", 1)[0] + ", ..."
+        told, may_be = follow(schema), allowed(schema)
+        if len(may_be) > LONG:
+            may_be = may_be[:LONG].rsplit(",", 1)[0] + ", ..."
         words = told.get("description") or schema.get("description", "")
         words = schema.get("description", words)
-        rows.append(f"| `{key}` | {_default(schema)} | {_cell(allowed)} | {_cell(words)} |")
+        rows.append(f"| `{key}` | {_default(schema)} | {_cell(may_be)} | {_cell(words)} |")
     return rows
 
 

@@ -1,6 +1,6 @@
 """The learning-rate finder of a stage: its curve, three suggestions and the one used."""
 
-from eightfold import lr_finder, stages
+from eightfold import lr_finder, schedules, stages
 from eightfold.devices import device
 from eightfold.files import write_json
 from eightfold.nets import Net
@@ -13,7 +13,7 @@ with job(snakemake.log[0], snakemake.threads):
     with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
         setting = stages.setting_of(snakemake.input, settings, snakemake.wildcards.fold, here)
         batches = len(epoch_batches(setting.train_rows, batch_size, seed, stage["name"], 0))
-        steps = lr_finder.steps_for(finder["steps"], batches, isinstance(setting.net, Net))
+        steps = schedules.finder_steps(finder["steps"], batches, isinstance(setting.net, Net))
         lrs, losses = lr_finder.sweep(
             setting.net,
             setting.source,

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from eightfold.config import check_yaml_file, load_schema, resolve, stage_epochs
+from eightfold.config import check_yaml_file, resolve
 from eightfold.files import UserError
+from eightfold.schedules import stage_epochs
+from eightfold.schema import load_schema
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

@@ -4,12 +4,13 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from pipeline import ROOT, changed
 
-from eightfold import doctor
+from eightfold import doctor, footprint
 from eightfold.config import resolve
 from eightfold.plan import Plan
 
@@ -82,8 +83,9 @@ def test_what_it_says_a_run_needs_is_about_what_one_takes(monkeypatch, finished)
     monkeypatch.chdir(finished.folder)
     plan = Plan(resolve(changed()))
     trunk = nets.trunk_outline("shufflenet_v2_x0_5")
-    parameters = sum(tensor.numel() for tensor in trunk.state_dict().values())
-    wanted = doctor.needed(plan, doctor.pictures(plan), trunk.features, parameters)
+    weights = sum(4 * tensor.numel() for tensor in trunk.state_dict().values())
+    wanted = footprint.needed(plan, footprint.images_of(plan), trunk.features, weights)
+    wanted = {large.path: large.bytes for large in wanted}
     wanted.pop(f"{plan.run}/.resume")  # gone at the end
     large = [path for path in Path("results").rglob("*") if path.suffix in (".safetensors", ".u8")]
     taken = sum(path.stat().st_size for path in large)
@@ -96,3 +98,26 @@ def test_the_rule_and_a_wrong_config_say_the_same(copy):
     copy["bad.yaml"].write_text("rnu: x\n")
     done = asked(copy.folder, "bad.yaml")
     assert done.returncode == 1 and "did you mean run" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_pictures_in_an_archive_are_counted_and_arrays_in_one_file_are_no_lack(monkeypatch, tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    with zipfile.ZipFile(root / "train.zip", "w") as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.jpg", b"x")
+    (root / "labels.csv").write_text("id,label\n")
+    model = {"arch": "resnet18", "weights": "none"}
+    data = {"source": "csv", "root": str(root), "labels": "labels.csv", "train": "train.zip"}
+    found = examined(monkeypatch, tmp_path, {"data": data, "model": model})
+    assert (
+        found["data"].state == doctor.OK
+        and "3 pictures" in found["data"].told
+        and "the run takes" in found["disk"].told
+    )
+    (root / "train.zip").unlink()
+    (root / "train.json").write_text("[]")
+    data |= {"labels": "train.json", "train": "train.json", "bands": ["band"]}
+    found = examined(monkeypatch, tmp_path, {"data": data, "model": model})
+    assert found["data"].state == doctor.OK and "not counted yet" in found["data"].told
+    assert found["disk"].state == doctor.NOTE

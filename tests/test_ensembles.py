@@ -75,10 +75,8 @@ def test_greedy_selection_leaves_out_a_member_that_only_harms():
 def test_the_table_says_what_is_lost_without_each_member():
     stack, targets = stack_of(4, 3, 100, 3)
     members = [ensembles.Member(name, name) for name in "abc"]
-    weights = np.array([0.5, 0.5, 0.0])
-    table = ensembles.contributions(
-        stack, members, weights, lambda p, w: np.tensordot(w / w.sum(), p, 1), lambda p: metrics.log_loss(p, targets)
-    )
+    blend = ensembles.Blend(members, np.array([0.5, 0.5, 0.0]), "arithmetic", "arithmetic", False)
+    table = ensembles.contributions(stack, blend, lambda p: metrics.log_loss(p, targets))
     assert [row["member"] for row in table] == list("abc")
     assert table[0]["without"] == metrics.log_loss(stack[1], targets)
     assert table[1]["alone"] == metrics.log_loss(stack[1], targets)

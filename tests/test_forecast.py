@@ -67,6 +67,9 @@ def test_the_work_of_a_job_is_its_pictures_through_the_network():
     settings = plan().train_settings("all")  # 1 + 2 cycles of one epoch, on two GPUs
     assert amount("train", settings) == pytest.approx(100 * 2 * 3 * 128**2 / 1e6 / 2)
     assert amount("train", plan().train_settings("head")) == 100
+    # A finder's sweep: no fewer than 40 mini-batches of the whole net, 100 of a head, whatever an epoch has.
+    assert amount("find_lr", plan().lr_find_settings("all")) == pytest.approx(40 * 50 * 3 * 128**2 / 1e6)
+    assert amount("find_lr", plan().lr_find_settings("head")) == 100 * 50
     assert amount("score", {}) is None
 
 
@@ -89,10 +92,14 @@ def test_the_table_counts_jobs_hours_and_disk(tmp_path, monkeypatch):
     jobs = forecast.jobs_of(summary(("r/x/fold0/all/stage.json", "train", "update pending")))
     text = forecast.table(plan(), jobs, tmp_path)
     assert "train                        1" in text and "disk when all is there" in text and "0 GPU-hours" in text
-    disk = forecast.disk_mb(plan(), Counter(labelled=1000, test=0), 512, 40)
-    assert disk["activations"] == pytest.approx(1000 * 1024 * 4 / 1e6) and disk["checkpoints"] == 40
-    sides = set(plan().short_sides.values())
-    assert disk["pixels"] == pytest.approx(1000 * sum(side**2 * 4 for side in sides) / 1e6)
+    assert "not known" not in text
+
+
+def test_what_nobody_can_count_yet_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = {"source": "kaggle", "competition": "c", "layout": "folders"}
+    config = resolve({"data": data, "model": {"arch": "resnet18", "weights": "none"}})
+    assert "not known yet" in forecast.table(Plan(config), [], tmp_path)
 
 
 def test_every_rule_of_many_jobs_is_known(finished):

@@ -9,7 +9,8 @@ from torch import nn
 
 from eightfold import lr_finder, nets
 from eightfold.devices import Device
-from eightfold.lr_finder import FALLBACK_LR, smooth, steps_for, suggest, sweep
+from eightfold.lr_finder import FALLBACK_LR, smooth, suggest, sweep
+from eightfold.schedules import finder_steps
 
 CPU = Device(torch.device("cpu"), torch.float32)
 STAGE = {
@@ -125,9 +126,9 @@ def test_all_groups_keep_their_ratios(monkeypatch):
 
 
 def test_steps_are_an_epoch_within_bounds():
-    assert [steps_for("auto", n, True) for n in (3, 100, 999)] == [40, 100, 300]
-    assert [steps_for("auto", n, False) for n in (3, 200, 999)] == [100, 200, 300]
-    assert steps_for(77, 3, True) == 77
+    assert [finder_steps("auto", n, True) for n in (3, 100, 999)] == [40, 100, 300]
+    assert [finder_steps("auto", n, False) for n in (3, 200, 999)] == [100, 200, 300]
+    assert finder_steps(77, 3, True) == 77
 
 
 # ---- the curve

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from eightfold import nets
-from eightfold.config import load_schema
 from eightfold.files import UserError
+from eightfold.schema import load_schema
 
 SMALL = [
     "resnet18",

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eightfold import plots, sheets
+from eightfold import plots, sheets, wording
 
 HOSTILE = ["<script>alert(1)</script>", 'a "b" & c', "$x^2$", "bad \x00\x0b\ud800 text", "x" * 300, "", "犬"]
 
@@ -122,7 +122,7 @@ def test_confusion_plot_names_classes_as_they_are(tmp_path, count):
     [(0.01, "0.01"), (0.0032, "0.0032"), (1e-4, "0.0001"), (1e-5, "1e-5"), (3.16e-6, "3.2e-6"), (10, "10")],
 )
 def test_rates_as_people_write_them(rate, text):
-    assert sheets.rate_text(rate) == text
+    assert wording.rate_text(rate) == text
 
 
 def image(height, width):

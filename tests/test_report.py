@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eightfold import report, review, sheets
+from eightfold import flow, report, review, sheets, wording
 from eightfold.files import write_json, write_table, write_text
 
 EVIL = "<script>alert(1)</script>"
@@ -204,12 +204,12 @@ def test_the_graph_joins_jobs_in_their_order_and_no_line_crosses_one(stages):
     jobs = ["manifest", "folds", "explore", "pixels", "pixels", "weights", "views_0-0", "views_1-3", "other"]
     jobs += [f"{stage}.{part}" for stage in stages for part in ("lr_find", "train")]
     jobs += ["predict_valid", "predict_test", "evaluate", "review", "submission"]
-    flow = report.flow([{"job": job, "seconds": 2.0} for job in jobs], stages)
-    (wide, high), (across, _) = report.BOX, report.GAPS
-    boxes = {(box["x"], box["y"]): box for box in flow["boxes"]}
-    assert sum(box["seconds"] for box in flow["boxes"]) == 2 * (len(jobs) - 1)  # all but "other", each once
+    graph = flow.flow([{"job": job, "seconds": 2.0} for job in jobs], stages)
+    (wide, high), (across, _) = flow.BOX, flow.GAPS
+    boxes = {(box["x"], box["y"]): box for box in graph["boxes"]}
+    assert sum(box["seconds"] for box in graph["boxes"]) == 2 * (len(jobs) - 1)  # all but "other", each once
     joined = set()
-    for x1, y1, x2, y2 in flow["lines"]:
+    for x1, y1, x2, y2 in graph["lines"]:
         if x1 == x2:
             ends = (x1 - wide / 2, y1 - high), (x2 - wide / 2, y2)
         else:
@@ -226,8 +226,8 @@ def test_the_graph_joins_jobs_in_their_order_and_no_line_crosses_one(stages):
 
 def test_a_name_breaks_where_its_parts_end():
     for name in ("azure_cross_medium", "a/b-c", "__", "", "plain", "x_"):
-        assert "".join(report.parts(name)) == name
-    assert report.parts("train/azure_cross") == ["train/", "azure_", "cross"]
+        assert "".join(wording.parts(name)) == name
+    assert wording.parts("train/azure_cross") == ["train/", "azure_", "cross"]
 
 
 def test_the_headline_says_how_sure_it_is(page):
@@ -260,7 +260,7 @@ def test_same_files_same_bytes(page, tmp_path):
     [(4.24, "4.2 s"), (59.99, "1 min 00 s"), (60, "1 min 00 s"), (3599.7, "1 h 00 min"), (7620, "2 h 07 min")],
 )
 def test_time_as_people_say_it(seconds, text):
-    assert report.time_text(seconds) == text
+    assert wording.time_text(seconds) == text
 
 
 # A door runs in its own process, since it takes over the process's signals. It sees what Snakemake would hand it.

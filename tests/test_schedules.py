@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eightfold import schedules
-from eightfold.config import stage_epochs
 
 
 def fastai07(batches, cycles, cycle_len, cycle_mult):
@@ -27,7 +26,7 @@ def fastai07(batches, cycles, cycle_len, cycle_mult):
 @given(st.integers(1, 60), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
 def test_the_closed_form_is_the_loop(batches, cycles, cycle_len, cycle_mult):
     lengths = schedules.cycle_lengths(cycles, cycle_len, cycle_mult)
-    assert sum(lengths) == stage_epochs({"cycles": cycles, "cycle_len": cycle_len, "cycle_mult": cycle_mult})
+    assert sum(lengths) == schedules.stage_epochs({"cycles": cycles, "cycle_len": cycle_len, "cycle_mult": cycle_mult})
     found = [schedules.lr_factor(step, batches, lengths) for step in range(batches * sum(lengths))]
     assert found == pytest.approx(fastai07(batches, cycles, cycle_len, cycle_mult))
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eightfold import tables
-from eightfold.config import is_table
 from eightfold.files import UserError
 from eightfold.images import SUFFIXES
 from eightfold.listing import LITTER, is_folder
 from eightfold.ordering import natural_key
+from eightfold.schema import is_table
 from eightfold.stores import Store
 from eightfold.tables import Row, listed, nearest, refuse_duplicates
 

@@ -15,8 +15,8 @@ import pandas as pd
 
 from eightfold.course import loss_ticks
 from eightfold.files import read_json
-from eightfold.report import number_text, share_text, time_text
 from eightfold.sheets import FONT, xml_text
+from eightfold.wording import number_text, share_text, time_text
 
 FILES = ("metrics.json", "config.json", "timings.csv", "review/tables.json")  # what a comparison reads of a run
 COLOURS = ("#3b6fd4", "#d9822b", "#2f9e64", "#dc4c4c", "#8a63d2", "#0f9aa8", "#b3589a", "#7a7f87")

@@ -38,7 +38,7 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in told)
 
 
-def _computes_bfloat16(device: torch.device) -> bool:
+def computes_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 natively; emulated, it would be slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -140,5 +140,5 @@ def device(kind: str = "auto", precision: str = "auto") -> Iterator[Device]:
     torch.backends.cudnn.benchmark = False
     holder = _one_cuda() if kind == "cuda" else contextlib.nullcontext(torch.device(kind))
     with holder as found:
-        native = _computes_bfloat16(found) if precision == "auto" else precision == "bfloat16"
+        native = computes_bfloat16(found) if precision == "auto" else precision == "bfloat16"
         yield Device(found, torch.bfloat16 if native else torch.float32)

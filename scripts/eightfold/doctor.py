@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eightfold.files import UserError, checked, read_json
+from eightfold.footprint import images_of, needed
 from eightfold.listing import files_below
-from eightfold.plan import Plan, short_side_for
+from eightfold.plan import Plan
 
 PINS = Path(__file__).parents[2] / "envs" / "requirements.txt"
 OK, NOTE, BAD = "ok", "note", "BAD"
-ASPECT = 1.5  # long side of a picture over its short one, for what its pixels take: that of most cameras
 SPARE = 2**30  # bytes beside what is counted: logs, plots, the report
 
 
@@ -130,18 +130,6 @@ def _memory(plan: Plan) -> Iterator[Finding]:
 # ---- the run
 
 
-def pictures(plan: Plan) -> int | None:
-    """How many pictures the run has: from its manifest, or from the files of the data root; None: not known yet."""
-    told = Path(plan.data_folder, "manifest.json")
-    if told.is_file():
-        return sum(read_json(told)["counts"][split] for split in ("train", "valid", "test"))
-    if plan.is_demo:
-        return 1797  # scikit-learn's digits
-    if plan.is_kaggle and not os.path.isdir(plan.root):
-        return None
-    return sum(1 for name, _ in files_below(plan.root) if not name.endswith((".csv", ".json", ".txt")))
-
-
 def _data(plan: Plan) -> Iterator[Finding]:
     if plan.is_demo:
         yield Finding("data", OK, "the demo, made by the run itself")
@@ -149,8 +137,7 @@ def _data(plan: Plan) -> Iterator[Finding]:
     if not plan.is_kaggle and not os.path.isdir(plan.root):
         yield Finding("data", BAD, f"{plan.root}: no such folder", "correct data.root, or mount what it is on")
         return
-    count = pictures(plan)
-    if count is None:
+    if not os.path.isdir(plan.root):
         told = f"competition {plan.config['data']['competition']}: not downloaded yet"
         yield Finding("data", NOTE, told, "the run downloads it: Kaggle's credentials must be set, its rules accepted")
         return
@@ -162,11 +149,16 @@ def _data(plan: Plan) -> Iterator[Finding]:
         inner = bool(asked) and re.search(r"\.(zip|7z|npy|json)/", asked)
         if asked and not inner and not os.path.exists(os.path.join(plan.root, asked)):
             lacking.append(f"data.{key} ({asked})")
-    if lacking or not count:
-        told = f"{plan.root}: no {', '.join(lacking)}" if lacking else f"{plan.root}: no file"
+    if next(files_below(plan.root), None) is None:
+        lacking.insert(0, "file")
+    if lacking:
+        told = f"{plan.root}: no {', '.join(lacking)}"
         yield Finding("data", BAD, told, "correct the keys, or put the files there")
-    else:
-        yield Finding("data", OK, f"{plan.root}: {count:,} pictures")
+        return
+    count = images_of(plan).total()
+    yield Finding(
+        "data", OK, f"{plan.root}: {f'{count:,} pictures' if count else 'there, its pictures not counted yet'}"
+    )
 
 
 def _weights(plan: Plan) -> Iterator[Finding]:
@@ -193,47 +185,22 @@ def _weights(plan: Plan) -> Iterator[Finding]:
             yield Finding("weights", NOTE, f"{arch}, {weights}: not here yet", remedy)
 
 
-def needed(plan: Plan, images: int, features: int, parameters: int) -> dict[str, int]:
-    """Bytes that the run's large files take: {file or folder: bytes}. features, parameters: of the trunk."""
-    sizes, folds = {stage["size"] for stage in plan.stages.values()}, plan.folds
-    found = {plan.pixels_folder(size): int(images * short_side_for(size) ** 2 * ASPECT * 3) for size in sizes}
-    trunk, head = 4 * parameters, 4 * (2 * features * 513 + 10_000)
-    found[plan.weights_folder] = trunk
-    for name, stage in plan.stages.items():
-        learned = head + (trunk if stage["train"] == "all" else 0)
-        kept = learned * (1 + stage["cycles"] * stage["snapshots"])
-        for fold in folds:
-            found[f"{plan.run}/fold{fold}/{name}"] = kept
-            if stage["train"] == "head":
-                for path in plan.activations(name, fold):
-                    found[f"{path}.safetensors"] = _views(path) * images * 2 * features * 4
-    # Until the next job reads the stage: weights, momentum and snapshots of one stage of each fold at a time.
-    found[f"{plan.run}/.resume"] = len(folds) * max(
-        (head + (trunk if stage["train"] == "all" else 0)) * (2 + stage["cycles"] * stage["snapshots"])
-        for stage in plan.stages.values()
-    )
-    return found
-
-
-def _views(path: str) -> int:
-    """How many views a file of activations holds, by its name: views_1-7."""
-    first, last = map(int, path.rpartition("_")[2].split("-"))
-    return last - first + 1
-
-
 def _disk(plan: Plan) -> Iterator[Finding]:
-    count = pictures(plan)
+    images = images_of(plan)
     free = shutil.disk_usage("results").free
-    if not count:
-        yield Finding("disk", NOTE, f"{_size(free)} free; what the run needs is known when its data are there", "")
+    if not images:
+        yield Finding(
+            "disk", NOTE, f"{_size(free)} free; what the run needs is known when its pictures are counted", ""
+        )
         return
     from eightfold import nets
 
     trunk = nets.trunk_outline(plan.config["model"]["arch"])
-    parameters = sum(tensor.numel() for tensor in trunk.state_dict().values())
-    want = needed(plan, count, trunk.features, parameters)
-    missing = SPARE + sum(size for path, size in want.items() if not Path(path).exists())
-    told = f"{_size(free)} free; the run takes about {_size(missing)} more, of {_size(sum(want.values()) + SPARE)}"
+    weights = sum(4 * tensor.numel() for tensor in trunk.state_dict().values())
+    want = needed(plan, images, trunk.features, weights)
+    missing = SPARE + sum(large.bytes for large in want if not Path(large.path).exists())
+    whole = SPARE + sum(large.bytes for large in want)
+    told = f"{_size(free)} free; the run takes about {_size(missing)} more, of {_size(whole)}"
     if missing > free:
         yield Finding(
             "disk", BAD, told, "make room; `make clean_cache` frees what earlier runs shared; fewer views take less"

@@ -60,6 +60,38 @@ def blend(
     return mean_members(np.stack(networks), np.array(totals) / np.sum(totals), of_networks, not several)
 
 
+class Blend(NamedTuple):
+    """How members become one answer: who they are, what each weighs, and the two means of `blend`."""
+
+    members: Sequence[Member]
+    weights: np.ndarray
+    of_views: str
+    of_networks: str
+    several: bool
+
+    def __call__(self, stack: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """(members, n, classes) to (n, classes), with other weights where they are given."""
+        weights = self.weights if weights is None else weights
+        return blend(stack, self.members, weights, self.of_views, self.of_networks, self.several)
+
+    def each_for_itself(self, weights: np.ndarray) -> "Blend":
+        """The same members by weights of their own, each as a network: what greedy selection chooses among."""
+        members = [member._replace(network=member.name) for member in self.members]
+        return Blend(members, weights, self.of_networks, self.of_networks, self.several)
+
+
+def equal_blend(snapshots: int, views: int, runs: Sequence[str], tta: dict, average: str, several: bool) -> Blend:
+    """`members_of` by `equal_weights`. tta: average and weights of the views. average: of networks."""
+    weights = equal_weights(snapshots, views, len(runs), tta["weights"])
+    return Blend(members_of(snapshots, views, runs), weights, tta["average"], average, several)
+
+
+def mean_of_folds(of_folds: Sequence[np.ndarray], average: str, several: bool) -> np.ndarray:
+    """What the folds answer together, each counting alike: (n, classes) each, and in all."""
+    equal = np.full(len(of_folds), 1 / len(of_folds))
+    return mean_members(np.stack(of_folds), equal, average, not several)
+
+
 # ---- greedy selection
 
 
@@ -97,14 +129,12 @@ def _mean_space(average: str, several: bool) -> tuple[Callable, Callable]:
 # ---- what each adds
 
 
-def contributions(
-    stack: np.ndarray, members: Sequence[Member], weights: np.ndarray, blended: Callable, figures: Callable
-) -> list[dict]:
+def contributions(stack: np.ndarray, blended: Blend, figures: Callable) -> list[dict]:
     """A row per member: its weight, its own figures (``alone``) and those of the ensemble ``without`` it (None: it is
-    the only one). blended(stack, weights): probabilities; figures(probabilities): {name: figure}.
+    the only one). figures(probabilities): {name: figure}.
     """
-    table = []
-    for i, member in enumerate(members):
+    table, weights = [], blended.weights
+    for i, member in enumerate(blended.members):
         rest = np.where(np.arange(len(weights)) == i, 0, weights)
         without = figures(blended(stack, rest)) if rest.sum() > 0 and weights[i] > 0 else None
         row = {"member": member.name, "weight": float(weights[i]), "alone": figures(stack[i]), "without": without}

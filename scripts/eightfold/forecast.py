@@ -6,6 +6,7 @@ or, where there was none, stated below.
 """
 
 import json
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,15 +14,14 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from eightfold.config import stage_epochs
 from eightfold.files import UserError, read_json
-from eightfold.listing import files_below
+from eightfold.footprint import counted, images_of, needed
 from eightfold.plan import Plan
+from eightfold.schedules import finder_steps, stage_epochs
 
 START = 3.0  # seconds until Python, torch and the script are there
 BACKWARD = 3  # a training step computes three times what a forward pass does
 DEVICE_RULES = {"activations", "activations_tuned", "find_lr", "train", "predict", "insight", "predict_new"}
-DEMO_IMAGES = 1797
 # Seconds for a unit of work, by (a CPU of two cores, a GPU of 2023): mobilenet-like at bfloat16 on the GPU. Rough.
 STATED = {
     "manifest": (5e-3, 1e-3),
@@ -76,25 +76,6 @@ def jobs_of(summary: Iterable[str]) -> list[Job]:
     return list(found.values())
 
 
-def images_of(plan: Plan) -> Counter:
-    """Pictures of the run: {"labelled", "test"}, as its manifest tells or, before there is one, the files of its data."""
-    path = Path(plan.data_folder) / "manifest.json"
-    if path.exists():
-        return _counted(read_json(path)["counts"])
-    if plan.is_demo:
-        return Counter(labelled=DEMO_IMAGES * 4 // 5, test=DEMO_IMAGES // 5)
-    try:
-        files = [name for name, _ in files_below(plan.root)]
-    except UserError:  # not downloaded yet
-        files = []
-    test = sum(name.startswith(str(plan.config["data"]["test"] or "test") + "/") for name in files)
-    return Counter(labelled=len(files) - test, test=test)
-
-
-def _counted(counts: Mapping[str, int]) -> Counter:
-    return Counter(labelled=counts["train"] + counts["valid"], test=counts["test"])
-
-
 def work_of(rule: str, settings: Mapping, wildcards: Mapping[str, str], images: Counter) -> Work:
     """The work of a job, from its rule, its settings and the number of pictures."""
     whole, labelled = images.total(), images["labelled"]
@@ -109,9 +90,13 @@ def work_of(rule: str, settings: Mapping, wildcards: Mapping[str, str], images: 
         rows = images["test"] if wildcards["split"] == "test" else labelled / 5
         return Work("network", rows * (1 + settings["views"]) * settings["size"] ** 2 / 1e6 * share)
     if rule in ("find_lr", "train"):
-        stage = settings["stage"]
-        epochs = stage_epochs(stage) if rule == "train" else 1
-        if stage["train"] == "head":
+        stage, batches = settings["stage"], max(1, math.ceil(labelled / settings["batch_size"]))
+        whole_net = stage["train"] == "all"
+        if rule == "train":
+            epochs = stage_epochs(stage)
+        else:  # more than one where there are few pictures
+            epochs = finder_steps(settings["lr_find"]["steps"], batches, whole_net) / batches
+        if not whole_net:
             return Work("head", labelled * epochs)
         return Work("network", labelled * epochs * BACKWARD * stage["size"] ** 2 / 1e6 / stage.get("gpus", 1))
     return Work(rule, None)
@@ -146,7 +131,7 @@ class Rates:
         rule, settings = told["rule_name"], told["params"].get("settings", {})
         self.jobs[rule.removesuffix("_part"),].append(told["s"])
         data = next((p for p in told["input_size_mb"] if re.search(r"data-\w+/manifest\.json$", p)), None)
-        images = _counted(read_json(data)["counts"]) if data else Counter()
+        images = counted(read_json(data)["counts"]) if data else Counter()
         work = work_of(rule, settings, told["wildcards"] or {}, images)
         if work.amount:
             rate = max(0.0, told["s"] - START) / work.amount
@@ -163,29 +148,14 @@ class Rates:
         return START + work.amount * STATED[work.kind][gpu], "stated"
 
 
-def disk_mb(plan: Plan, images: Counter, features: int, trunk_mb: float) -> dict[str, float]:
-    """Megabytes that a run leaves, by kind. Pictures are taken for 4:3; features: of the trunk's last map."""
-    epochs_of = {stage["name"]: stage_epochs(stage) for stage in plan.stages.values()}
-    sides = set(plan.short_sides.values())
-    heads = [name for name, stage in plan.stages.items() if stage["train"] == "head"]
-    views = sum(1 + (epochs_of[name] if plan.stages[name]["augment"] else 0) for name in heads)
-    tuned = [name for name in plan.stages if plan.stages[name]["train"] == "all"]
-    copies = sum(1 + (plan.stages[name]["cycles"] if plan.stages[name]["snapshots"] else 0) for name in tuned)
-    return {
-        "pixels": images.total() * sum(side * side * 4 / 3 * 3 for side in sides) / 1e6,
-        "activations": images["labelled"] * views * 2 * features * 4 / 1e6,
-        "checkpoints": len(plan.folds) * copies * trunk_mb,
-    }
-
-
-def shape_of(plan: Plan) -> tuple[int, float]:
-    """Features and megabytes of the run's trunk: of its weights, where they are there; else those of a resnet50."""
+def shape_of(plan: Plan) -> tuple[int, int]:
+    """Features of the run's trunk and bytes of its weights: as they are, where they are there; else those of a resnet50."""
     folder = Path(plan.weights_folder)
     try:
         features = read_json(folder / "weights.json")["features"]
-        return features, (folder / "trunk.safetensors").stat().st_size / 1e6
+        return features, (folder / "trunk.safetensors").stat().st_size
     except (OSError, LookupError, UserError):
-        return 2048, 94.0
+        return 2048, 94_000_000
 
 
 def table(plan: Plan, jobs: list[Job], results: Path) -> str:
@@ -209,7 +179,11 @@ def table(plan: Plan, jobs: list[Job], results: Path) -> str:
     lines.append(f"{'all':<24}{len(jobs):>6}{total:>10.0f}   one after another; {images.total():,} pictures")
     name = "GPU-hours" if gpu else "hours of the CPU as device (no GPU here; 0 GPU-hours)"
     lines.append(f"{name}: {device_s / 3600:.2g}")
-    disk = disk_mb(plan, images, *shape_of(plan))
+    disk: Counter = Counter()
+    for large in needed(plan, images, *shape_of(plan)):
+        disk[large.kind] += large.bytes / 1e6
     parts = ", ".join(f"{kind} {size:,.0f} MB" for kind, size in disk.items())
-    lines.append(f"disk when all is there: {sum(disk.values()):,.0f} MB ({parts})")
+    lines.append(f"disk when all is there: {disk.total():,.0f} MB ({parts})")
+    if not images:
+        lines.append("How many pictures there are is not known yet: seconds and disk leave them out")
     return "\n".join(lines)

@@ -21,14 +21,6 @@ _SETTLED = 10  # ... where the best counts from this step on
 _SKIP_FIRST, _SKIP_LAST = 10, 5  # points that neither the plot nor the rules look at, as in 0.7
 
 
-def steps_for(steps: int | str, batches: int, whole_net: bool) -> int:
-    """Steps of a sweep: as configured, or one epoch, but no fewer than shows a curve and no more than it needs.
-
-    A step of a head on activations costs nothing, so it takes at least 100; one of the whole net at least 40.
-    """
-    return steps if steps != "auto" else min(max(batches, 40 if whole_net else 100), 300)
-
-
 def sweep(
     net: nn.Module,
     source: Callable[[np.ndarray, int], torch.Tensor],
@@ -58,7 +50,7 @@ def sweep(
         epoch, i = divmod(step, per_epoch)
         if i == 0:
             batches = epoch_batches(train_rows, batch_size, seed, name, epoch)
-        view = stage["first_view"] + epoch % _views(stage) if stage["augment"] else 0
+        view = stage["first_view"] + epoch % schedules.stage_epochs(stage) if stage["augment"] else 0
         lr = schedules.finder_lr(step, steps, start, end)
         loss = stepper(
             source(batches[i], view),
@@ -78,10 +70,6 @@ def sweep(
             if debiased > _EXPLODED * best:
                 break
     return lrs, losses
-
-
-def _views(stage: dict) -> int:
-    return sum(schedules.cycle_lengths(stage["cycles"], stage["cycle_len"], stage["cycle_mult"]))
 
 
 def smooth(losses: Sequence[float]) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eightfold import ensembles, images, metrics, pixels, prediction
+from eightfold import ensembles, images, metrics, pixels
 from eightfold.files import UserError
 from eightfold.listing import files_below
 
@@ -67,18 +67,14 @@ def combined(
     of_folds = []
     for fold in dict.fromkeys(folds):
         own = [found for found, of in zip(logits, folds, strict=True) if of == fold]
-        views = len(own[0])
         stack = np.concatenate([metrics.sigmoid(found) if several else metrics.softmax(found) for found in own])
-        members = ensembles.members_of(len(own), views, [])
-        weights, kinds = ensembles.equal_weights(len(own), views, 0, tta["weights"]), (tta["average"], average)
+        blended = ensembles.equal_blend(len(own), len(own[0]), [], tta, average, several)
         greedy = {row["member"]: row["weight"] for row in told["members"]} if told["weights"] == "greedy" else {}
-        chosen = np.array([greedy.get(member.name, 0.0) for member in members])
+        chosen = np.array([greedy.get(member.name, 0.0) for member in blended.members])
         if chosen.sum() > 0:
-            members = [member._replace(network=member.name) for member in members]
-            weights, kinds = chosen, (average, average)
-        of_folds.append(ensembles.blend(stack, members, weights, *kinds, several))
-    equal = np.full(len(of_folds), 1 / len(of_folds))
-    return prediction.mean_members(np.stack(of_folds), equal, average, not several)
+            blended = blended.each_for_itself(chosen)
+        of_folds.append(blended(stack))
+    return ensembles.mean_of_folds(of_folds, average, several)
 
 
 def answers(

@@ -10,9 +10,9 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from eightfold.config import stage_epochs
 from eightfold.files import UserError, digest, fingerprint
 from eightfold.listing import files_below, listing_digest
+from eightfold.schedules import stage_epochs
 from eightfold.shards import names, parts_for
 
 CACHE = "results/cache"

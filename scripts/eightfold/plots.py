@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from eightfold.files import write_text
-from eightfold.sheets import _NOT_XML, AMBER, FONT, GREEN, GREY, RED, THEME, ellipsis, rate_text
+from eightfold.sheets import AMBER, FONT, GREEN, GREY, NOT_XML, RED, THEME, ellipsis
+from eightfold.wording import rate_text
 
 __all__ = ["AMBER", "BLUE", "GREEN", "GREY", "INK", "RED", "VIOLET", "confusion_plot", "figure", "loss_plot"]
 __all__ += ["lr_find_plot", "lr_plot", "save", "smooth"]
@@ -71,7 +72,7 @@ def svg_text(fig: Figure) -> str:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # of the measuring font only
         fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = _NOT_XML.sub("\ufffd", buffer.getvalue())
+    text = NOT_XML.sub("\ufffd", buffer.getvalue())
     text = text.replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, count=1, flags=re.DOTALL)
     text = re.sub(r'<style type="text/css">', lambda match: match[0] + THEME, text, count=1)

@@ -8,7 +8,6 @@ import base64
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,8 +18,9 @@ import yaml
 
 from eightfold.course import course
 from eightfold.files import read_json
-from eightfold.sheets import rate_text
+from eightfold.flow import flow
 from eightfold.verdicts import verdict
+from eightfold.wording import count_text, gain_text, memory_text, number_text, parts, rate_text, share_text, time_text
 
 # The named lists of files that `gather` takes; each may be empty or absent.
 INPUTS = (
@@ -178,73 +178,6 @@ def timings(path: str | None) -> dict:
     return {"jobs": jobs, "seconds": sum(job["seconds"] for job in jobs), "peak_mb": max(memory, default=None)}
 
 
-# The workflow's columns, left to right: beginnings of the names of jobs; None stands for the stages, which the run names.
-FLOW = (
-    *(("manifest",), ("folds", "explore", "pixels", "weights"), ("views_",), None),
-    *(("predict_",), ("evaluate",), ("review", "submission")),
-)
-# What hands its files to what. A stage also follows the one before; those of them here are the first and the last.
-EDGES = (
-    *(
-        ("manifest", "explore"),
-        ("manifest", "pixels"),
-        ("manifest", "folds"),
-        ("pixels", "views_"),
-        ("weights", "views_"),
-    ),
-    *(("views_", "first"), ("folds", "first"), ("last", "predict_"), ("predict_", "evaluate")),
-    *(("evaluate", "review"), ("evaluate", "submission")),
-)
-BOX, GAPS = (132, 40), (34, 12)  # width and height of a job, and what is between them, px
-
-
-def flow(jobs: Sequence[Mapping], names: Sequence[str]) -> dict:
-    """The workflow as a graph with seconds: {"boxes": [{x, y, name, seconds, share}], "lines", "width", "height"}.
-
-    ``names`` are the stages, one below the other; jobs of one name (folds, sizes) are added up. A line is
-    (x1, y1, x2, y2), from the right edge of one box to the left of another, level but for the last gap, or straight down.
-    """
-    total: dict[str, float] = {}
-    for job in jobs:
-        total[job["job"]] = total.get(job["job"], 0.0) + job["seconds"]
-    columns, groups = [], {}
-    for starts in FLOW:
-        found: dict[str, dict] = {}
-        for start in names if starts is None else starts:
-            for job, seconds in total.items():
-                if (job.rpartition(".")[0] == start) if starts is None else ("." not in job and job.startswith(start)):
-                    label = start if starts is None else {"views_": "activations"}.get(start, job)
-                    box = found.setdefault(label, {"name": label, "seconds": 0.0, "stage": starts is None})
-                    box["seconds"] += seconds
-                    groups.setdefault("stage" if starts is None else start, {})[label] = box
-        columns.append(list(found.values()))
-    columns = [column for column in columns if column]
-    (wide, high), (across, down) = BOX, GAPS
-    most = max((len(column) for column in columns), default=1)
-    longest = max((box["seconds"] for column in columns for box in column), default=0) or 1
-    lines = []
-    for number, column in enumerate(columns):
-        for row, box in enumerate(column):
-            top = (most - len(column)) * (high + down) // 2 + row * (high + down)
-            box |= {"x": 4 + number * (wide + across), "y": 8 + top, "share": box["seconds"] / longest}
-            if row and box["stage"]:
-                lines.append((box["x"] + wide / 2, box["y"] - down, box["x"] + wide / 2, box["y"]))
-    groups = {name: list(boxes.values()) for name, boxes in groups.items()}
-    chain = groups.get("stage", [])
-    groups |= {"first": chain[:1], "last": chain[-1:]}
-    for before, after in EDGES:
-        for one in groups.get(before, []):
-            for other in groups.get(after, []):
-                lines.append((one["x"] + wide, one["y"] + high / 2, other["x"], other["y"] + high / 2))
-    boxes = [box for column in columns for box in column]
-    return {
-        "boxes": boxes,
-        "lines": lines,
-        "width": 8 + (wide + across) * len(columns) - across,
-        "height": 16 + (high + down) * most,
-    }
-
-
 def headline(metrics: dict, tables: dict) -> list[dict]:
     """The figures on top of the page: name, value, standard error, and what they were without TTA."""
     final, plain = metrics.get("final") or {}, metrics.get("no_tta") or {}
@@ -347,51 +280,6 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
         "arch": ((settings.get("config") or {}).get("model") or {}).get("arch"),
         "versions": dict(settings.get("versions") or {}),
     }
-
-
-def share_text(value: float | None) -> str:
-    """A share in percent: 99.12 %."""
-    return "–" if value is None else f"{value * 100:.2f}\u00a0%"
-
-
-def number_text(value: float | None) -> str:
-    """A figure of merit in three significant digits, at least four decimals above .001."""
-    if value is None:
-        return "–"
-    text = f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
-    return text.replace("-", "\u2212", 1) if value < 0 else text
-
-
-def gain_text(value: float | None) -> str:
-    """A difference of two figures, with its sign."""
-    return "–" if value is None else f"{value:+.4f}".replace("-", "\u2212")
-
-
-def count_text(value: int | None) -> str:
-    """A number of things: 12,345; a dash where it is not known."""
-    return "–" if value is None else f"{value:,}"
-
-
-def parts(text: object) -> list[str]:
-    """A name cut where it may be broken: after _, / and -."""
-    return re.findall(r"[^_/-]*[_/-]+|[^_/-]+", str(text))
-
-
-def time_text(seconds: float) -> str:
-    """Seconds as a person says them: 4.2 s, 3 min 05 s, 2 h 07 min."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def memory_text(megabytes: float | None) -> str:
-    """Megabytes, from a thousand on as gigabytes."""
-    if megabytes is None:
-        return "–"
-    return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
 
 
 def sha256_base64(text: str) -> str:

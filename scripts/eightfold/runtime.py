@@ -74,7 +74,7 @@ def _die_with_parent() -> None:
         sys.exit(1)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let the C library keep the memory that tensors free instead of returning it to the kernel.
 
     A training step frees and takes gigabytes; by default each large tensor is mapped anew, and the kernel zeroes every
@@ -129,7 +129,7 @@ def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
     traceback goes to the log and the console. Either way the process exits with status 1.
     """
     _die_with_parent()
-    _keep_freed_memory()
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, _on_sigterm)
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(logging.Formatter("\r\x1b[K%(message)s" if _on_terminal() else "%(message)s"))  # over a bar

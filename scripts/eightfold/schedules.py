@@ -1,11 +1,18 @@
 """The learning rate of every mini-batch, in closed form."""
 
 import math
+from collections.abc import Mapping
 
 
 def cycle_lengths(cycles: int, cycle_len: int, cycle_mult: int) -> list[int]:
     """Epochs of each cycle: 3 cycles, length 1, multiplier 2 are [1, 2, 4]."""
     return [cycle_len * cycle_mult**cycle for cycle in range(cycles)]
+
+
+def stage_epochs(stage: Mapping) -> int:
+    """Epochs of a stage whose defaults are filled in: 3 cycles of length 1, each twice the one before, are 7."""
+    cycles, length, mult = stage["cycles"], stage["cycle_len"], stage["cycle_mult"]
+    return length * cycles if mult == 1 else length * (mult**cycles - 1) // (mult - 1)
 
 
 def cycle_of(epoch: int, lengths: list[int]) -> int:
@@ -53,6 +60,14 @@ def group_lrs(lr: float | list[float], ratio: float, groups: int) -> list[float]
             raise ValueError(f"{len(lr)} learning rates for {groups} layer groups")
         return lr[-groups:]
     return [lr / ratio ** (groups - 1 - group) for group in range(groups)]
+
+
+def finder_steps(steps: int | str, batches: int, whole_net: bool) -> int:
+    """Steps of the learning-rate finder's sweep: as configured, or one epoch, but no fewer than shows a curve and no more than it needs.
+
+    A step of a head on activations costs nothing, so it takes at least 100; one of the whole net at least 40.
+    """
+    return steps if steps != "auto" else min(max(batches, 40 if whole_net else 100), 300)
 
 
 def finder_lr(step: int, steps: int, start: float, end: float) -> float:

@@ -29,12 +29,12 @@ THEME = (
     "@media (prefers-color-scheme:dark){svg{color:#e6e8eb}}"
     "@media print{svg{color:#1f2328}}"
 )
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def xml_text(text: object) -> str:
     """Any text made safe inside XML: what XML cannot hold (control characters, lone surrogates) becomes U+FFFD."""
-    return _NOT_XML.sub("\ufffd", escape(str(text), {'"': "&quot;"}))
+    return NOT_XML.sub("\ufffd", escape(str(text), {'"': "&quot;"}))
 
 
 def ellipsis(text: object, letters: int) -> str:
@@ -42,20 +42,12 @@ def ellipsis(text: object, letters: int) -> str:
 
     What neither XML nor matplotlib can hold becomes U+FFFD here too.
     """
-    text = _NOT_XML.sub("\ufffd", str(text))
+    text = NOT_XML.sub("\ufffd", str(text))
     if len(text) <= letters:
         return text
     head = letters // 2
     tail = letters - 1 - head
     return text[:head] + "…" + (text[-tail:] if tail else "")
-
-
-def rate_text(rate: float) -> str:
-    """A learning rate in two figures, as a person writes it: 0.01, 0.0032, 1e-5."""
-    if rate >= 1e-4:
-        return f"{float(f'{rate:.2g}'):.10f}".rstrip("0").rstrip(".")
-    mantissa, _, exponent = f"{rate:.1e}".partition("e")
-    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
 def thumbnail(image: np.ndarray, side: int = SIDE) -> tuple[bytes, int, int]:
