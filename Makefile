@@ -1,6 +1,7 @@
 # Everything a user runs. `make help` lists it. No activation is needed: what runs here runs in .venv.
 #   CORES=4             processors to use (all)
 #   CONFIG=file.yaml    a config in place of config.yaml
+#   TARGET=evaluate     what `make plan` looks at (submission)
 #   IMAGES=folder       new pictures, for `make predict`
 #   NAME= DATA=folder   of a new config, for `make new`
 #   ROWS= THREADS=      rows or groups of the benchmark (all), and its threads (all processors)
@@ -10,6 +11,7 @@
 PYTHON ?= python3
 CORES  ?= all
 CONFIG ?=
+TARGET ?= submission
 IMAGES ?=
 NAME   ?=
 DATA   ?=
@@ -61,9 +63,9 @@ slurm-test: $(TOOLS) ## the pipeline on a real SLURM of two nodes, started here 
 	-.venv/bin/python tests/slurm/cluster.py install
 	EIGHTFOLD_SLURM=1 .venv/bin/python -m pytest tests/test_slurm.py -rs
 
-plan: $(READY) ## what `make submission` would run, why, for how long, and how much disk it takes
-	@$(call snakemake,submission --dry-run --quiet host)
-	@$(call snakemake,submission --summary) 2>/dev/null | .venv/bin/python scripts/forecast.py $(CONFIG)
+plan: $(READY) ## what `make submission` (or another TARGET=) would run, why, for how long, and how much disk it takes
+	@$(call snakemake,$(TARGET) --dry-run --quiet host)
+	@$(call snakemake,$(TARGET) --summary) 2>/dev/null | .venv/bin/python scripts/forecast.py $(CONFIG)
 
 score: $(READY) ## the demo's accuracy and log loss on labels that the pipeline never saw
 	@.venv/bin/python scripts/score_demo.py results/cache/demo/held_back.csv results/demo/submission.csv

@@ -121,6 +121,7 @@ def test_the_makefile_has_its_targets_and_passes_its_variables_on():
         assert planned(target), target
     assert "snakemake submission --cores all" in planned()
     assert "snakemake report --cores 2 --configfile my.yaml" in planned("report", "CORES=2", "CONFIG=my.yaml")
+    assert "snakemake evaluate --summary" in planned("plan", "TARGET=evaluate")
     assert "predict={images: 'new ones'}" in planned("predict", "IMAGES=new ones")
     assert "kills.py 7 " in planned("torture", "KILLS=7") and "doctor.py my.yaml" in planned("doctor", "CONFIG=my.yaml")
 
