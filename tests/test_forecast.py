@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eightfold import forecast
+from eightfold import footprint, forecast
 from eightfold.config import resolve
 from eightfold.plan import Plan
 
@@ -93,6 +93,12 @@ def test_the_table_counts_jobs_hours_and_disk(tmp_path, monkeypatch):
     text = forecast.table(plan(), jobs, tmp_path)
     assert "train                        1" in text and "disk when all is there" in text and "0 GPU-hours" in text
     assert "not known" not in text
+    disk: Counter = Counter()
+    for large in footprint.needed(plan(), Counter(labelled=1000, test=0), features=512, trunk=10**6):
+        disk[large.kind] += large.bytes
+    assert disk["activations"] == 1000 * 1024 * 4  # one view of the head stage, max and mean of each feature
+    assert disk["pixels"] == 1000 * sum(side**2 * 1.5 * 3 for side in plan().short_sides.values())
+    assert disk["checkpoints"] > 5 * 10**6  # the start, the stage of all layers, and while it runs momentum and a state
 
 
 def test_what_nobody_can_count_yet_is_said(tmp_path, monkeypatch):
