@@ -28,11 +28,13 @@ def plan() -> Plan:
 
 
 def benchmark(folder: Path, name: str, rule: str, seconds: float, settings: dict, **wildcards: str) -> None:
-    data = folder / "cache/data-1/manifest.json"
-    data.parent.mkdir(parents=True, exist_ok=True)
+    data, weights = folder / "cache/data-1/manifest.json", folder / "cache/weights-1/weights.json"
+    for path in (data, weights):
+        path.parent.mkdir(parents=True, exist_ok=True)
     data.write_text(json.dumps({"counts": {"train": 80, "valid": 20, "test": 50}}))
+    weights.write_text(json.dumps({"arch": "resnet18"}))
     told = {"rule_name": rule, "s": seconds, "params": {"settings": settings}, "wildcards": wildcards}
-    (folder / name).write_text(json.dumps({**told, "input_size_mb": {str(data): 0.1}}) + "\n")
+    (folder / name).write_text(json.dumps({**told, "input_size_mb": {str(data): 0.1, str(weights): 0.1}}) + "\n")
 
 
 def test_jobs_are_counted_once_and_finished_ones_not_at_all():
@@ -85,6 +87,15 @@ def test_rates_are_those_of_earlier_jobs_and_stated_where_there_were_none(tmp_pa
     assert rates.seconds("train", work, "resnet50", False)[1] == "stated"  # another network tells nothing
     assert rates.seconds("score", forecast.Work("score", None), "resnet18", False) == (7, "measured")
     assert rates.seconds("report", forecast.Work("report", None), "resnet18", False) == (forecast.OTHERS, "stated")
+
+
+def test_activations_tell_of_the_network_whose_weights_they_read(tmp_path):
+    settings = {"size": 200, "first": 1, "last": 3}
+    benchmark(tmp_path, "a.jsonl", "activations", 3 + 24, settings, kind="augmented", key="1", first="1", last="3")
+    rates = forecast.Rates(tmp_path)
+    work = forecast.work_of("activations", settings, {}, Counter(labelled=50))
+    assert rates.seconds("activations", work, "resnet18", False) == (pytest.approx(3 + 12), "measured")
+    assert rates.seconds("activations", work, "mobilenet_v2", False)[1] == "stated"
 
 
 def test_the_table_counts_jobs_hours_and_disk(tmp_path, monkeypatch):

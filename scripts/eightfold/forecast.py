@@ -130,12 +130,15 @@ class Rates:
     def _learn(self, told: dict) -> None:
         rule, settings = told["rule_name"], told["params"].get("settings", {})
         self.jobs[rule.removesuffix("_part"),].append(told["s"])
-        data = next((p for p in told["input_size_mb"] if re.search(r"data-\w+/manifest\.json$", p)), None)
+        read = {re.sub(r"-\w+/", "/", "/".join(Path(path).parts[-2:])): path for path in told["input_size_mb"]}
+        data, weights = read.get("data/manifest.json"), read.get("weights/weights.json")
         images = counted(read_json(data)["counts"]) if data else Counter()
+        # The settings of activations do not name the network, whose weights they read.
+        arch = settings.get("arch") or (read_json(weights)["arch"] if weights else None)
         work = work_of(rule, settings, told["wildcards"] or {}, images)
         if work.amount:
             rate = max(0.0, told["s"] - START) / work.amount
-            self.units[work.kind, settings.get("arch")].append(rate)
+            self.units[work.kind, arch].append(rate)
 
     def seconds(self, rule: str, work: Work, arch: str, gpu: bool) -> tuple[float, str]:
         """Estimate for a job, and where it comes from: `measured` or `stated`."""
