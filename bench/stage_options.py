@@ -105,7 +105,7 @@ def predicted(
 
     def chances() -> np.ndarray:
         logits = training.logits_of(setting.net, setting.source, setting.valid_rows, 0, here)
-        return training.probabilities_of(logits, setting.targets)
+        return metrics.probabilities_of(logits, setting.targets.ndim == 2)
 
     with tempfile.TemporaryDirectory() as folder:
         training.train(

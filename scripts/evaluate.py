@@ -32,8 +32,12 @@ with job(snakemake.log[0], snakemake.threads):
         named = pd.DataFrame({"id": ids.iloc[rows].array, **columns})
         write_table(path, pd.concat([named, pd.DataFrame(probabilities, columns=classes)], axis=1))
 
-    outcome = {"manifest": info["digest"], "metric": judge.name, "final": {}, "no_tta": {}, "folds": []}
-    outcome |= {
+    outcome = {
+        "manifest": info["digest"],
+        "metric": judge.name,
+        "final": {},
+        "no_tta": {},
+        "folds": [],
         "untuned": {},
         "tuning": [],
         "ensemble": {"weights": settings["ensemble"]["weights"], "members": []},

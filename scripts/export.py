@@ -8,7 +8,7 @@ import torch
 from eightfold import export, finished, manifest, tuning
 from eightfold.devices import Device
 from eightfold.files import read_json, write_json
-from eightfold.metrics import sigmoid, softmax
+from eightfold.metrics import probabilities_of
 from eightfold.pixels import Pixels
 from eightfold.runtime import job, log
 from eightfold.sources import Views
@@ -28,7 +28,7 @@ with job(snakemake.log[0], snakemake.threads):
     rows = table.index[table["status"] == "ok"].to_numpy()[:: max(1, len(table) // settings["checked"])]
     inputs = source(rows[: settings["checked"]], 0)
     with torch.inference_mode():
-        own = [(softmax if single else sigmoid)(net(inputs).numpy()) for net in nets]
+        own = [probabilities_of(net(inputs).numpy(), not single) for net in nets]
     folds = sorted({member.fold for member in found})
     wanted = np.mean(
         [np.mean([p for p, member in zip(own, found, strict=True) if member.fold == fold], 0) for fold in folds], 0

@@ -9,7 +9,7 @@ import torch
 from eightfold import folds, insight, manifest, nets, review, stages
 from eightfold.devices import Device, device
 from eightfold.files import checked, read_json, write_json
-from eightfold.metrics import sigmoid, softmax
+from eightfold.metrics import probabilities_of
 from eightfold.pixels import Pixels
 from eightfold.runtime import job, log
 from eightfold.sheets import GREEN, RED, sheet
@@ -38,7 +38,7 @@ with job(snakemake.log[0], snakemake.threads):
         with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
             source = Views(pixels, settings["size"], plain, 0, mean, std, here)
             values, logits = insight.features(net, source, rows, here)
-        chances = (softmax if single else sigmoid)(logits)
+        chances = probabilities_of(logits, not single)
         targets = manifest.targets(table, info)[rows]
         guesses, good = review.predicted(chances, targets), review.right(chances, targets)
         maps, like = insight.flat_maps(values, settings["seed"]), insight.nearest(values)

@@ -81,7 +81,8 @@ with job(snakemake.log[0], snakemake.threads):
     last = records.epochs[-1]
     figures = {}
     if len(held_out):
-        figures = metrics.summary(training.probabilities_of(seen, setting.targets), setting.targets[held_out])
+        chances = metrics.probabilities_of(seen, setting.targets.ndim == 2)
+        figures = metrics.summary(chances, setting.targets[held_out])
     told = {
         "stage": stage["name"],
         "fold": snakemake.wildcards.fold,

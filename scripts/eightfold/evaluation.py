@@ -27,7 +27,7 @@ def read_answers(path: str | os.PathLike, several: bool) -> Answers:
     """A fold's predictions. Raises UserError where the file is not what the .json beside it tells."""
     found = tensors.load(checked(path, read_json(Path(path).with_suffix(".json"))))
     logits = found["logits"].numpy()  # (snapshots, views, n, classes)
-    chances = metrics.sigmoid(logits) if several else metrics.softmax(logits)
+    chances = metrics.probabilities_of(logits, several)
     return Answers(found["rows"].numpy(), chances.reshape(-1, *logits.shape[2:]), *logits.shape[:2])
 
 
@@ -49,8 +49,7 @@ def of_stage(told: dict, predicted: str | os.PathLike, targets: np.ndarray, judg
     figures = told["metrics"]
     if len(found["rows"]):
         logits, rows = found["logits"].numpy(), found["rows"].numpy()
-        chances = metrics.softmax(logits) if targets.ndim == 1 else metrics.sigmoid(logits)
-        figures = metrics.summary(chances, targets[rows], judge)
+        figures = metrics.summary(metrics.probabilities_of(logits, targets.ndim == 2), targets[rows], judge)
     return {key: told[key] for key in ("stage", "fold", "train_loss", "lr", "epochs")} | figures
 
 

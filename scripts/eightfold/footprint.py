@@ -62,14 +62,10 @@ def needed(plan: Plan, images: Counter, features: int, trunk: int) -> list[Large
         unfinished = max(unfinished, learned * (2 + snapshots))  # weights, momentum, snapshots
         for fold in plan.folds:
             found.append(Large("checkpoints", f"{plan.run}/fold{fold}/{name}", learned * (1 + snapshots)))
-            for path in plan.activations(name, fold) if stage["train"] == "head" else []:
-                activations[f"{path}.safetensors"] = _views(path) * images["labelled"] * 2 * features * 4
+            if stage["train"] == "head":
+                for path, (first, last) in zip(plan.activations(name, fold), plan.views(name), strict=True):
+                    vectors = (last - first + 1) * images["labelled"]
+                    activations[f"{path}.safetensors"] = vectors * 2 * features * 4
     found += [Large("activations", path, size) for path, size in activations.items()]  # folds share them
     # Until the next job reads the stage: one stage of each fold at a time.
     return [*found, Large("checkpoints", f"{plan.run}/.resume", len(plan.folds) * unfinished)]
-
-
-def _views(path: str) -> int:
-    """How many views a file of activations holds, by its name: views_1-7."""
-    first, last = map(int, path.rpartition("_")[2].split("-"))
-    return last - first + 1

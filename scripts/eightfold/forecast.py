@@ -130,8 +130,11 @@ class Rates:
     def _learn(self, told: dict) -> None:
         rule, settings = told["rule_name"], told["params"].get("settings", {})
         self.jobs[rule.removesuffix("_part"),].append(told["s"])
-        read = {re.sub(r"-\w+/", "/", "/".join(Path(path).parts[-2:])): path for path in told["input_size_mb"]}
-        data, weights = read.get("data/manifest.json"), read.get("weights/weights.json")
+
+        def read(pattern: str) -> str | None:
+            return next((path for path in told["input_size_mb"] if re.search(pattern, path)), None)
+
+        data, weights = read(r"data-\w+/manifest\.json$"), read(r"weights-\w+/weights\.json$")
         images = counted(read_json(data)["counts"]) if data else Counter()
         # The settings of activations do not name the network, whose weights they read.
         arch = settings.get("arch") or (read_json(weights)["arch"] if weights else None)

@@ -67,7 +67,7 @@ def combined(
     of_folds = []
     for fold in dict.fromkeys(folds):
         own = [found for found, of in zip(logits, folds, strict=True) if of == fold]
-        stack = np.concatenate([metrics.sigmoid(found) if several else metrics.softmax(found) for found in own])
+        stack = np.concatenate([metrics.probabilities_of(found, several) for found in own])
         blended = ensembles.equal_blend(len(own), len(own[0]), [], tta, average, several)
         greedy = {row["member"]: row["weight"] for row in told["members"]} if told["weights"] == "greedy" else {}
         chosen = np.array([greedy.get(member.name, 0.0) for member in blended.members])

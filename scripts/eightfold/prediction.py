@@ -11,7 +11,7 @@ from torch import nn
 from eightfold import inference, tensors
 from eightfold.devices import Device
 from eightfold.files import UserError
-from eightfold.metrics import sigmoid, softmax
+from eightfold.metrics import probabilities_of
 from eightfold.runtime import counted
 from eightfold.shards import BATCH
 
@@ -87,8 +87,9 @@ def mean_probabilities(probabilities: np.ndarray, weights: Sequence[float], kind
 
 def combine(logits: np.ndarray, single_label: bool, average: str, weights: str) -> np.ndarray:
     """Logits of views (1 + views, n, classes) to probabilities (n, classes)."""
-    probabilities = softmax(logits) if single_label else sigmoid(logits)
-    return mean_members(probabilities, view_weights(len(logits) - 1, weights), average, single_label)
+    return mean_members(
+        probabilities_of(logits, not single_label), view_weights(len(logits) - 1, weights), average, single_label
+    )
 
 
 def mean_members(probabilities: np.ndarray, weights: Sequence[float], average: str, single_label: bool) -> np.ndarray:

@@ -56,11 +56,6 @@ def logits_of(net: nn.Module, source: Callable, rows: np.ndarray, view: int, dev
     return inference.outputs(net.eval(), source, rows, view, device).numpy()
 
 
-def probabilities_of(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Softmax for class indices, sigmoid for 0/1 targets."""
-    return metrics.softmax(logits) if targets.ndim == 1 else metrics.sigmoid(logits)
-
-
 class Stepper:
     """Forward, backward and update on one mini-batch. Out of device memory, it goes on with smaller micro-batches."""
 
@@ -335,7 +330,7 @@ def _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, 
     if len(valid_rows):
         logits = ranks.together(lambda rows: logits_of(net, source, rows, 0, device), valid_rows)
         records.valid_logits = logits
-        scores = metrics.summary(probabilities_of(logits, targets), targets[valid_rows])
+        scores = metrics.summary(metrics.probabilities_of(logits, targets.ndim == 2), targets[valid_rows])
         row.update(valid_loss=scores["log_loss"], accuracy=scores["accuracy"])
         line += f", valid loss {row['valid_loss']:.4f}, accuracy {row['accuracy']:.4f}"
     row["seconds"] = seconds
