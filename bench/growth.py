@@ -42,6 +42,20 @@ TRAIN = """
 training.train(nets.head(512, {classes}, 0), lambda rows, view: values[torch.from_numpy(rows)], rows % {classes},
                rows[:3072], rows[3072:], stage, [0.01], 64, 0, here, False, folder / "{classes}", "x")
 """
+ACTIVATIONS = """
+import numpy as np, torch
+from pathlib import Path
+from eightfold import activations, nets
+from eightfold.devices import Device
+torch.set_num_threads({threads})
+here, folder = Device(torch.device("cpu"), torch.float32), Path({folder!r})
+trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none")
+source = lambda rows, view: torch.zeros(len(rows), 3, 32, 32)
+def make(number):
+    rows = np.arange(number)
+    activations.write(folder / "views.safetensors", rows, activations.compute(trunk, source, rows, [0, 1, 2], here), "x")
+make(64)
+"""
 
 
 def data_steps(bench: Bench, number: int) -> dict[str, dict]:
@@ -73,6 +87,17 @@ def growth_pictures_seconds(bench: Bench) -> Found:
 @row("growth", "exponent of peak memory added over pictures, the largest of manifest, folds, pixels", minutes=0.1)
 def growth_pictures_memory(bench: Bench) -> Found:
     return grown(bench, "added_mb")
+
+
+@row("growth", "exponent of peak memory added over pictures: activations of three views, 8 kB each", minutes=0.6)
+def growth_activations_memory(bench: Bench) -> Found:
+    setup = ACTIVATIONS.format(threads=bench.threads, folder=str(bench.folder / "activations"))
+    found = [child(f"make({number})", setup) for number in SIZES]
+    values = [one["added_mb"] for one in found]
+    told = {f"{number} pictures": one["seconds"] for number, one in zip(SIZES, found, strict=True)}
+    files = ", ".join(f"{number * 3 * 8192 / 1e6:.0f}" for number in SIZES)
+    note = f"{', '.join(f'{v:.3g}' for v in values)} MB above the start for {SIZES} pictures; their files: {files} MB"
+    return Found([slope(SIZES, values)], told, note)
 
 
 @row("growth", "exponent of the seconds of building the DAG over folds trained: 2, 8, 32", minutes=0.7)

@@ -1,13 +1,14 @@
 """Activations of the frozen trunk: every image's pooled output in a range of views."""
 
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 from eightfold import activations, folds, manifest, nets, shards
 from eightfold.devices import device
 from eightfold.files import UserError, checked, file_digest, identity_of, read_json, write_json
 from eightfold.pixels import Pixels
-from eightfold.runtime import job, log
+from eightfold.runtime import counted, job, log
 from eightfold.sources import Views
 
 with job(snakemake.log[0], snakemake.threads):
@@ -32,7 +33,8 @@ with job(snakemake.log[0], snakemake.threads):
     found = activations.join(parts, rows, identity) if parts else {}
     for path in [] if parts else sorted(output.parent.glob(re.sub(r"\d+-\d+", "*", output.name))):
         try:
-            found |= {view: values for view, (_, values) in activations.read(path, identity).items() if view in wanted}
+            _, earlier = activations.read(path, identity)
+            found |= {view: values for view, values in earlier.items() if view in wanted}
         except UserError:
             log.info("%s was made from something else; leaving it alone", path)
     missing = [view for view in wanted if view not in found]
@@ -40,14 +42,17 @@ with job(snakemake.log[0], snakemake.threads):
         "%d images, %s px, views %s; in earlier files: %s", len(rows), settings["size"], list(wanted), sorted(found)
     )
 
-    if missing:
-        with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
+    with ExitStack() as stack:
+        if missing:
+            here = stack.enter_context(device(settings["device"]["kind"], settings["device"]["precision"]))
             trunk = nets.trunk_outline(weights["arch"])
             nets.load_part(trunk, checked(given.trunk, read_json(given.trunk_identity)), "trunk")
             augmentation = settings.get("augmentation", {"preset": "none", "crop": settings.get("crop", "center")})
             seed = settings.get("seed", 0)
             pixels = Pixels(Path(given.pixels).parent)
             source = Views(pixels, settings["size"], augmentation, seed, weights["mean"], weights["std"], here)
-            found |= activations.compute(trunk, source, rows, missing, here)
-    activations.write(output, rows, {view: found[view] for view in wanted}, identity)
+            batches = len(missing) * -(-len(rows) // shards.BATCH)
+            told = stack.enter_context(counted(batches, "activations", " batches"))
+            found |= activations.compute(trunk, source, rows, missing, here, told)
+        activations.write(output, rows, {view: found[view] for view in wanted}, identity)  # which computes them
     write_json(snakemake.output.identity, {"digest": file_digest(output), "made_from": identity, "images": len(rows)})

@@ -57,7 +57,7 @@ def test_joined_activations_and_logits_are_the_whole_and_alien_parts_are_refused
         )
     parts = [tmp_path / f"a{name}" for name in names], [tmp_path / f"p{name}" for name in names]
     found = activations.join(parts[0], rows, "made of this")
-    assert torch.equal(found[0], values) and torch.equal(found[4], -values)
+    assert torch.equal(torch.cat(found[0].pieces), values) and torch.equal(torch.cat(found[4].pieces), -values)
     assert torch.equal(prediction.join(parts[1], rows, "made of this"), logits)
     for join, paths in zip((activations.join, prediction.join), parts, strict=True):
         with pytest.raises(UserError, match="not those of these images"):

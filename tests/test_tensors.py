@@ -1,13 +1,20 @@
 """Tensor files: whole, told apart by identity, the same bytes for the same content."""
 
+import gc
+import hashlib
+import json
 import pickle
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from eightfold import tensors
 from eightfold.files import UserError, checked, file_digest, write_json
@@ -43,6 +50,77 @@ def test_a_strange_layout_in_memory_is_saved_as_its_values(tmp_path):
     strange["part"] = torch.arange(10)[::3]
     tensors.save(tmp_path / "t", strange, "me")
     assert all(torch.equal(value, strange[name]) for name, value in tensors.load(tmp_path / "t").items())
+
+
+DTYPES = st.sampled_from(list(tensors.TYPES))
+SHAPES = st.lists(st.integers(0, 4), max_size=3)
+
+
+@given(st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1), st.tuples(DTYPES, SHAPES), max_size=6))
+def test_the_library_reads_what_was_written(tmp_path_factory, content):
+    """Any name, number format and shape: the format is the one of safetensors."""
+    made = {name: torch.randint(0, 2, shape).to(dtype) for name, (dtype, shape) in content.items() if name[:2] != "__"}
+    path = tmp_path_factory.mktemp("tensors") / "t.safetensors"
+    tensors.save(path, made, "me")
+    for found in (load_file(path), tensors.load(path, "me")):
+        assert {name: (t.dtype, t.shape) for name, t in found.items()} == {
+            n: (t.dtype, t.shape) for n, t in made.items()
+        }
+        assert all(torch.equal(found[name], made[name]) for name in made)
+        assert all(tensor.data_ptr() % tensor.dtype.itemsize == 0 for tensor in found.values())
+
+
+def test_the_digest_is_of_the_notes_and_of_the_tensors_by_name(path):
+    """As it always was: runs that an older version made are still read, by `ensemble.runs` for one."""
+    with safe_open(path, framework="pt") as file:
+        told = json.loads(file.metadata()["eightfold"])
+    digest = told.pop("content")
+    parts = [json.dumps(told, sort_keys=True).encode()]
+    for name in ("a.x", "a.y", "b"):
+        tensor = CONTENT[name]
+        parts += [
+            f"{name} {tensor.dtype} {list(tensor.shape)}".encode(),
+            bytes(tensor.flatten().view(torch.uint8).tolist()),
+        ]
+    assert digest == hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
+
+
+def pieces(cuts, values):
+    return tensors.Pieces(values.dtype, tuple(values.shape), (piece.clone() for piece in values.tensor_split(cuts)))
+
+
+@given(st.lists(st.integers(0, 9), max_size=4).map(sorted))
+def test_a_tensor_in_pieces_is_saved_as_the_whole_one(tmp_path_factory, cuts):
+    folder, values, other = tmp_path_factory.mktemp("tensors"), torch.rand(9, 3), torch.arange(4)
+    tensors.save(folder / "whole", {"v": values, "o": other}, "me", step=1)
+    tensors.save(folder / "pieces", {"v": pieces(cuts, values), "o": other}, "me", step=1)
+    assert (folder / "pieces").read_bytes() == (folder / "whole").read_bytes()
+
+
+def test_one_piece_is_in_memory_at_a_time(tmp_path):
+    made = []
+
+    def some():
+        for number in range(20):
+            gc.collect()
+            assert sum(piece() is not None for piece in made) <= 1
+            piece = torch.full((10, 3), float(number))
+            made.append(weakref.ref(piece))
+            yield piece
+            del piece
+
+    tensors.save(tmp_path / "t", {"v": tensors.Pieces(torch.float32, (200, 3), some())}, "me")
+    assert torch.equal(
+        tensors.load(tmp_path / "t", "me")["v"], torch.arange(20.0).repeat_interleave(10)[:, None].expand(200, 3)
+    )
+
+
+@pytest.mark.parametrize("wrong", [torch.rand(8, 3), torch.rand(10, 3), torch.rand(3, 9), torch.rand(9, 3).double()])
+def test_pieces_that_are_not_what_they_claim_leave_the_old_file(path, wrong):
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="v: "):
+        tensors.save(path, {"v": tensors.Pieces(torch.float32, (9, 3), [wrong])}, "me")
+    assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
 
 
 def test_another_identity_is_refused(path):

@@ -84,7 +84,7 @@ def without_seconds(records):
 def test_a_head_on_cached_activations_is_the_head_trained_through_the_frozen_trunk(tmp_path):
     trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none", seed=2)
     rows, views = np.arange(30), [0, 1, 2, 3]
-    cached = dict(activations.compute(trunk, images, rows, views, CPU))
+    cached = activations.compute(trunk, images, rows, views, CPU)
     activations.write(tmp_path / "views.safetensors", rows, cached, "made by this test")
     alone = nets.head(1024, 2, 7)
     first = trained(alone, tmp_path, source=Activations([tmp_path / "views.safetensors"], CPU))

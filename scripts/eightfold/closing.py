@@ -1,13 +1,13 @@
 """The last words on the terminal: the score and where to look, or what went wrong. Light: the Snakefile imports it."""
 
 import contextlib
-import math
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from eightfold.files import UserError, read_json
+from eightfold.wording import share_error
 
 
 def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str:
@@ -22,8 +22,9 @@ def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str
         final = {}
     images, accuracy, loss = final.get("images"), final.get("accuracy"), final.get("log_loss")
     if images and accuracy is not None:
-        error = math.sqrt(max(0.0, accuracy * (1 - accuracy)) / images)
-        told = f"accuracy {accuracy:.4f} ± {error:.4f}" + (f", log loss {loss:.4f}" if loss is not None else "")
+        told = f"accuracy {accuracy:.4f} ± {share_error(accuracy, images):.4f}" + (
+            f", log loss {loss:.4f}" if loss is not None else ""
+        )
         lines.append(f"{told}, on {images} pictures that had no part in training")
     if new is None:
         folder, there = (

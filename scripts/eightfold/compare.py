@@ -16,7 +16,7 @@ import pandas as pd
 from eightfold.course import loss_ticks
 from eightfold.files import read_json
 from eightfold.sheets import FONT, xml_text
-from eightfold.wording import number_text, share_text, time_text
+from eightfold.wording import number_text, share_error, share_text, time_text
 
 FILES = ("metrics.json", "config.json", "timings.csv", "review/tables.json")  # what a comparison reads of a run
 COLOURS = ("#3b6fd4", "#d9822b", "#2f9e64", "#dc4c4c", "#8a63d2", "#0f9aa8", "#b3589a", "#7a7f87")
@@ -43,12 +43,8 @@ def read_run(folder: Path) -> dict:
     }
     metrics, tables = optional["metrics.json"], optional["review/tables.json"]
     final = {k: v for k, v in (metrics.get("final") or {}).items() if isinstance(v, int | float)}
-    images, accuracy = final.pop("images", 0), final.get("accuracy")
-    error = {}
-    if images and accuracy is not None:
-        error["accuracy"] = math.sqrt(max(0.0, accuracy * (1 - accuracy)) / images)
-    if tables.get("log_loss_se") is not None:
-        error["log_loss"] = tables["log_loss_se"]
+    images = final.pop("images", 0)
+    error = {"accuracy": share_error(final.get("accuracy"), images), "log_loss": tables.get("log_loss_se")}
     times = pd.read_csv(folder / "timings.csv") if (folder / "timings.csv").is_file() else None
     config = {k: v for k, v in (optional["config.json"].get("config") or {}).items() if k not in NOT_SETTINGS}
     return {
@@ -56,7 +52,7 @@ def read_run(folder: Path) -> dict:
         "config": flat(config),
         "known": bool(config),
         "figures": final,
-        "errors": error,
+        "errors": {name: value for name, value in error.items() if value is not None},
         "images": images,
         "seconds": None if times is None else float(times["seconds"].sum()),
         "curve": curve(metrics.get("stages") or [], folder),

@@ -39,6 +39,9 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)  # a write that fails names no file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,7 +1,8 @@
 """A model card in Markdown, after Mitchell et al. 2019 (Model Cards for Model Reporting), from a run's own files."""
 
-import math
 from collections.abc import Mapping
+
+from eightfold.wording import share_error
 
 WORST = 10  # classes listed by their recall
 
@@ -16,19 +17,15 @@ def _table(head: tuple, rows: list[tuple]) -> str:
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
 
 
-def _error(value: float | None, images: int) -> str:
-    return "" if value is None or not images else f" ± {math.sqrt(max(0.0, value * (1 - value)) / images):.4f}"
-
-
 def _figures(metrics: Mapping, tables: Mapping) -> str:
     final, plain = metrics.get("final") or {}, metrics.get("no_tta") or {}
     if not final:
         return "Not measured: all labelled pictures were trained on."
     images = final.get("images", 0)
-    loss_error = tables.get("log_loss_se")
+    share, loss = share_error(final.get("accuracy"), images), tables.get("log_loss_se")
     errors = {
-        "accuracy": _error(final.get("accuracy"), images),
-        "log_loss": f" ± {loss_error:.4f}" if loss_error else "",
+        "accuracy": "" if share is None else f" ± {share:.4f}",
+        "log_loss": f" ± {loss:.4f}" if loss else "",
     }
     numbers = [name for name, value in final.items() if isinstance(value, int | float) and name != "images"]
     rows = [

@@ -45,13 +45,19 @@ def logits_of_heads(
     device: Device,
 ) -> torch.Tensor:
     """Logits of several heads on one trunk, which sees each view once: float32 (heads, 1 + views, rows, classes)."""
-    pooled = logits_of_views(trunk, source, rows, views, device, 2 * trunk.features)
-
-    def cached(some: np.ndarray, view: int) -> torch.Tensor:
-        return pooled[view, some].to(device.device)
-
-    places = np.arange(len(rows))
-    return torch.stack([logits_of_views(head, cached, places, views, device, head[-1].out_features) for head in heads])
+    trunk = trunk.to(device.device, memory_format=torch.channels_last).eval()
+    heads = [head.to(device.device).eval() for head in heads]
+    logits = torch.empty(len(heads), 1 + views, len(rows), heads[0][-1].out_features)
+    with counted((1 + views) * -(-len(rows) // BATCH), "prediction", " batches") as told:
+        for view in range(1 + views):
+            start = 0
+            for pooled in inference.batches(trunk, source, rows, view, device, told):
+                end = start + len(pooled)
+                with torch.inference_mode(), device.autocast():
+                    for head, found in zip(heads, logits, strict=True):
+                        found[view, start:end] = head(pooled.to(device.device)).float().cpu()
+                start = end
+    return logits
 
 
 def join(paths: Sequence[str | os.PathLike], rows: np.ndarray, identity: str) -> torch.Tensor:

@@ -20,7 +20,17 @@ from eightfold.course import course
 from eightfold.files import read_json
 from eightfold.flow import flow
 from eightfold.verdicts import verdict
-from eightfold.wording import count_text, gain_text, memory_text, number_text, parts, rate_text, share_text, time_text
+from eightfold.wording import (
+    count_text,
+    gain_text,
+    memory_text,
+    number_text,
+    parts,
+    rate_text,
+    share_error,
+    share_text,
+    time_text,
+)
 
 # The named lists of files that `gather` takes; each may be empty or absent.
 INPUTS = (
@@ -184,7 +194,7 @@ def headline(metrics: dict, tables: dict) -> list[dict]:
     plain = {} if plain == final else plain  # no test-time augmentation: nothing to compare with
     images = final.get("images") or tables.get("images") or 0
     share, loss = final.get("accuracy"), final.get("log_loss")
-    error = math.sqrt(max(0.0, share * (1 - share)) / images) if images and share is not None else None
+    error = share_error(share, images)
     tiles = []
     if share is not None:
         tiles.append(

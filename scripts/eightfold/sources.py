@@ -61,8 +61,9 @@ class Activations:
         self.device = device.device
         self._views: dict[int, tuple[dict[int, int], torch.Tensor]] = {}  # view: (row -> position, activations)
         for path in files:
-            for view, (rows, values) in activations.read(path).items():
-                self._views[view] = {row: i for i, row in enumerate(rows.tolist())}, values
+            rows, found = activations.read(path)
+            positions = {row: i for i, row in enumerate(rows.tolist())}
+            self._views |= {view: (positions, values) for view, values in found.items()}
 
     def __call__(self, rows: np.ndarray, view: int) -> torch.Tensor:
         positions, values = self._views[view]

@@ -1,6 +1,12 @@
 """Numbers and names as our pages write them. A dash stands for what is not known."""
 
+import math
 import re
+
+
+def share_error(share: float | None, images: int | None) -> float | None:
+    """Standard error of a share of so many images, sqrt(p (1 - p) / n); None where either is not known."""
+    return None if share is None or not images else math.sqrt(max(0.0, share * (1 - share)) / images)
 
 
 def share_text(value: float | None) -> str:
