@@ -49,7 +49,7 @@ from eightfold import activations, nets
 from eightfold.devices import Device
 torch.set_num_threads({threads})
 here, folder = Device(torch.device("cpu"), torch.float32), Path({folder!r})
-trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none")
+trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none", 0)
 source = lambda rows, view: torch.zeros(len(rows), 3, 32, 32)
 def make(number):
     rows = np.arange(number)
