@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from eightfold import inference, prediction
+from eightfold import activations, inference, nets, prediction, shards
 from eightfold.devices import Device
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -82,6 +82,41 @@ def test_views_come_in_order_and_batches_do_not_matter(monkeypatch):
         torch.testing.assert_close(whole[view], expected)
     monkeypatch.setattr(inference, "BATCH", 3)
     torch.testing.assert_close(prediction.logits_of_views(Flat(), source, rows, 2, CPU), whole)
+
+
+def images(rows, view):
+    make = torch.Generator()
+    return torch.stack([torch.randn(3, 32, 32, generator=make.manual_seed(int(row) * 10 + view)) for row in rows])
+
+
+def test_heads_on_one_trunk_say_what_each_whole_network_says():
+    trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none", 2)
+    heads, rows = [nets.head(trunk.features, 3, seed) for seed in (1, 2)], np.arange(5, 5 + 2 * shards.BATCH + 7)
+    found = prediction.logits_of_heads(trunk, heads, images, rows, 1, CPU)
+    assert found.shape == (2, 2, len(rows), 3)
+    for head, of_head in zip(heads, found, strict=True):
+        expected = prediction.logits_of_views(nets.Net(trunk, head), images, rows, 1, CPU)
+        torch.testing.assert_close(of_head, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_activations_are_computed_batch_by_batch_when_they_are_written(tmp_path):
+    trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none", 2)
+    asked, rows = [], np.arange(2 * shards.BATCH + 7)
+
+    def source(some, view):
+        asked.append((view, len(some)))
+        return images(some, view)
+
+    computed = activations.compute(trunk, source, rows, [0, 3], CPU)
+    assert asked == []
+    assert next(iter(computed[3].pieces)).shape == (shards.BATCH, 2 * trunk.features)
+    assert asked == [(3, shards.BATCH)]
+    activations.write(tmp_path / "a", rows, activations.compute(trunk, images, rows, [0, 3], CPU), "me")
+    held, found = activations.read(tmp_path / "a", "me")
+    assert held.tolist() == rows.tolist()
+    for view in (0, 3):
+        whole = inference.outputs(trunk, images, rows, view, CPU)
+        assert torch.equal(found[view], whole) and len(whole) == len(rows)
 
 
 def test_class_prior():

@@ -21,10 +21,9 @@ def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str
     except (OSError, UserError):
         final = {}
     images, accuracy, loss = final.get("images"), final.get("accuracy"), final.get("log_loss")
-    if images and accuracy is not None:
-        told = f"accuracy {accuracy:.4f} ± {share_error(accuracy, images):.4f}" + (
-            f", log loss {loss:.4f}" if loss is not None else ""
-        )
+    error = share_error(accuracy, images)
+    if error is not None:
+        told = f"accuracy {accuracy:.4f} ± {error:.4f}" + (f", log loss {loss:.4f}" if loss is not None else "")
         lines.append(f"{told}, on {images} pictures that had no part in training")
     if new is None:
         folder, there = (

@@ -54,8 +54,9 @@ def logits_of_heads(
             for pooled in inference.batches(trunk, source, rows, view, device, told):
                 end = start + len(pooled)
                 with torch.inference_mode(), device.autocast():
+                    inputs = pooled.to(device.device)
                     for head, found in zip(heads, logits, strict=True):
-                        found[view, start:end] = head(pooled.to(device.device)).float().cpu()
+                        found[view, start:end] = head(inputs).float().cpu()
                 start = end
     return logits
 
