@@ -272,7 +272,7 @@ def lr_find_vs_fastai(bench: Bench) -> Found:
 def tta_vs_fastai(bench: Bench) -> Found:
     net, source, _, _, valid = setting(bench)
     return faster(
-        lambda: prediction.logits_of_views(net, source, valid, 4, here()),
+        lambda: prediction.logits_of_heads(net.trunk, [net.head], source, valid, 5, here()),
         lambda: bench.fastai.ask(do="tta", views=4),
         3,
     )

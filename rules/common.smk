@@ -208,11 +208,31 @@ def final_head(part):
     return lambda wildcards: checkpoint_of(plan.last_stage, wildcards.fold)[part]
 
 
-def final_snapshots(wildcards):
-    """The last stage's snapshots, when the prediction averages them."""
-    if not plan.config["ensemble"]["snapshots"]:
-        return []
-    return f"{plan.run}/fold{wildcards.fold}/{plan.last_stage}/snapshots.safetensors"
+def answering_files(name):
+    """A file of each stage whose network may answer, or holds the trunk of one that may."""
+    return lambda wildcards: [f"{plan.run}/fold{wildcards.fold}/{stage}/{name}" for stage in plan.answering]
+
+
+def answering_snapshots(wildcards):
+    """The snapshots that may answer."""
+    folder = f"{plan.run}/fold{wildcards.fold}"
+    return [f"{folder}/{stage}/snapshots.safetensors" for stage in plan.answering_snapshots]
+
+
+def answering_pixels(wildcards):
+    """The pixels of each size that the networks which may answer see."""
+    return [f"{plan.pixels_folder(size)}/pixels.json" for size in plan.answering_sizes]
+
+
+def answering_packed(wildcards):
+    """What lies beside each pixels.json and is read with it."""
+    folders = [plan.pixels_folder(size) for size in plan.answering_sizes]
+    return [f"{folder}/{name}" for folder in dict.fromkeys(folders) for name in ("pixels.u8", "index.npy")]
+
+
+def chosen_for_test(wildcards):
+    """What answers, where it is known before the images are predicted: for those to submit."""
+    return f"{plan.run}/chosen.json" if wildcards.split == "test" else []
 
 
 def each_fold(get):
@@ -310,6 +330,7 @@ def benchmarks():
         *own,
         *(f"{path}.train" for path in each),
         *predicted,
+        f"{run}/choose",
         f"{run}/evaluate",
         f"{run}/review",
         *([f"{run}/submission"] if plan.has_test else []),

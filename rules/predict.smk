@@ -1,4 +1,4 @@
-# The last stage's network to probabilities, figures and a submission.
+# The networks that may answer, to probabilities, figures and a submission.
 
 
 rule predict:
@@ -8,13 +8,13 @@ rule predict:
         folds=ancient("<run>/folds.csv"),
         folds_identity="<run>/folds.json",
         weights_identity="<weights>/weights.json",
-        trunk=ancient(final_trunk(0)),
-        trunk_identity=final_trunk(1),
-        head=ancient(final_head(0)),
-        head_identity=final_head(1),
-        snapshots=ancient(final_snapshots),
-        pixels=pixels_of,
-        packed=ancient(packed_of),
+        trunk=ancient("<weights>/trunk.safetensors"),
+        checkpoints=ancient(answering_files("checkpoint.safetensors")),
+        stages=answering_files("stage.json"),
+        snapshots=ancient(answering_snapshots),
+        pixels=answering_pixels,
+        packed=ancient(answering_packed),
+        chosen=chosen_for_test,
         parts=parts_of(f"{plan.run}/fold{{fold}}/predictions/{{split}}", "{part}.safetensors"),
     output:
         logits="<run>/fold{fold}/predictions/{split}.safetensors",
@@ -46,13 +46,13 @@ use rule predict as predict_part with:
         folds=ancient("<run>/folds.csv"),
         folds_identity="<run>/folds.json",
         weights_identity="<weights>/weights.json",
-        trunk=ancient(final_trunk(0)),
-        trunk_identity=final_trunk(1),
-        head=ancient(final_head(0)),
-        head_identity=final_head(1),
-        snapshots=ancient(final_snapshots),
-        pixels=pixels_of,
-        packed=ancient(packed_of),
+        trunk=ancient("<weights>/trunk.safetensors"),
+        checkpoints=ancient(answering_files("checkpoint.safetensors")),
+        stages=answering_files("stage.json"),
+        snapshots=ancient(answering_snapshots),
+        pixels=answering_pixels,
+        packed=ancient(answering_packed),
+        chosen=chosen_for_test,
     output:
         logits=temp("<run>/fold{fold}/predictions/{split}.parts/{part}.safetensors"),
         identity=temp("<run>/fold{fold}/predictions/{split}.parts/{part}.json"),
@@ -68,11 +68,42 @@ use rule predict as predict_part with:
         "fold {wildcards.fold}: predict the {wildcards.split} images, part {wildcards.part}"
 
 
+# What answers for the test images is known before they are predicted, so that no other network needs to see them.
+rule choose:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        job="<run>/job.json",
+        runs_told=other_runs("metrics.json"),
+        runs_valid=other_runs("predictions/valid.csv"),
+        valid=ancient(predictions("valid", "safetensors")),
+        valid_identities=predictions("valid", "json"),
+    output:
+        chosen="<run>/chosen.json",
+    log:
+        "<run>/logs/choose.log",
+    benchmark:
+        "<run>/benchmarks/choose.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(4000),
+        runtime=minutes(20),
+    params:
+        settings=plan.choose_settings(),
+        code=code("choose.py"),
+    message:
+        "choose: which networks answer, on the held-out images"
+    script:
+        "../scripts/choose.py"
+
+
 rule score:
     input:
         manifest=ancient("<data>/manifest.csv"),
         manifest_identity="<data>/manifest.json",
         job="<run>/job.json",
+        chosen="<run>/chosen.json",
         stages=stage_files("stage.json"),
         stages_valid=ancient(stage_files("valid.safetensors")),
         runs_told=other_runs("metrics.json"),

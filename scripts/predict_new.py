@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eightfold import finished, newcomers, prediction, submission, tuning
+from eightfold import ensembles, finished, newcomers, prediction, submission, tuning
 from eightfold.devices import device
-from eightfold.files import read_json, write_table
+from eightfold.files import checked, read_json, write_table
 from eightfold.pixels import Pixels
 from eightfold.runtime import job, log, progress
 from eightfold.sheets import AMBER, GREY, sheet
@@ -20,30 +20,37 @@ with job(snakemake.log[0], snakemake.threads):
     classes, seed, folder = info["classes"], settings["seed"], settings["images"]
     tuned, several = read_json(given.tuning), info["task"] == "multi"
     names = newcomers.find(folder, settings["suffix"])
-    found = finished.members(given, settings["train"])
+    blend = ensembles.read(read_json(given.chosen), settings["answer"]["ensemble"]["average"], several).used()
+    if any(member.stage is None for member in blend.members):
+        blend = blend.without_runs()
+        log.warning("Warning: the submission averages other runs in (ensemble.runs); these answers are this run's own")
+    views = ensembles.views_of(blend.members)
+    found = finished.of_folds(given, settings, views)
+    checked(given.trunk, weights)
     with tempfile.TemporaryDirectory(dir=Path(made.predictions).parent, prefix=".pixels-") as packed:
         span = info["reading"]["range"]
-        bad = newcomers.pack(folder, names, packed, settings["short_side"], snakemake.threads, progress, span)
-        rows = np.flatnonzero(Pixels(packed).index[:, 1] > 0)
+        sides = dict(zip(settings["answering_sizes"], settings["short_sides"], strict=True))
+        for side in sorted({sides[network.size] for networks in found for network in networks}):
+            bad = newcomers.pack(folder, names, Path(packed, str(side)), side, snakemake.threads, progress, span)
+            pixels = Pixels(Path(packed, str(side)))
+        rows = np.flatnonzero(pixels.index[:, 1] > 0)
         probabilities = np.empty((0, len(classes)))
-        log.info("%d pictures, %d network(s), %d view(s) each", len(rows), len(found), 1 + settings["views"])
-        pixels = Pixels(packed)
+        log.info("%d images, %d network(s)", len(rows), sum(map(len, found)))
         if len(rows):
+            kind = finished.Kind(settings["arch"], len(classes), weights["features"], seed)
             with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
-                mean, std = weights["mean"], weights["std"]
-                source = Views(pixels, settings["size"], settings["augmentation"], seed, mean, std, here)
-                each = finished.networks(found, settings["arch"], len(classes), weights["features"], seed)
+
+                def source(size: int) -> Views:
+                    of_size, mean, std = Pixels(Path(packed, str(sides[size]))), weights["mean"], weights["std"]
+                    return Views(of_size, size, settings["augmentation"], seed, mean, std, here)
+
+                wanted = {f"{stage}.{name}": count for (stage, name), count in views.items()}
                 logits = [
-                    prediction.logits_of_views(net, source, rows, settings["views"], here).numpy() for net in each
+                    prediction.logits_of_networks(networks, kind, wanted, source, rows, here) for networks in found
                 ]
-            told, of_fold = read_json(given.metrics)["ensemble"], [member.fold for member in found]
-            tta = {key: settings[key] for key in ("average", "weights")}
-            probabilities = newcomers.combined(logits, of_fold, told, tta, settings["ensemble"], several)
+            as_arrays = [{key: value.numpy() for key, value in of_fold.items()} for of_fold in logits]
+            probabilities = newcomers.combined(as_arrays, blend, settings["answer"]["tta"])
             probabilities = tuning.with_temperature(probabilities, tuned["temperature"], several)
-            if settings["runs"]:
-                log.warning(
-                    "Warning: the submission averages other runs in (ensemble.runs); these answers are this run's own"
-                )
         decisions = submission.decide(probabilities, classes, several, tuned)
         answer = newcomers.answers([names[row] for row in rows], probabilities, classes, info["separator"], decisions)
         shown = rows[: settings["shown"]]

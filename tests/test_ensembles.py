@@ -1,5 +1,7 @@
 """Ensembles: weights by hand, greedy selection by brute force, and other runs that do not fit are refused."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,29 +20,48 @@ def stack_of(seed: int, members: int, n: int, classes: int) -> tuple[np.ndarray,
 
 @pytest.mark.parametrize("average", ["arithmetic", "geometric"])
 @pytest.mark.parametrize("kind", ["equal", "plain_quarter"])
-def test_equal_weights_are_the_mean_over_snapshots_of_the_mean_over_views(average, kind):
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(3, 5, 20, 4)).astype(np.float32)  # snapshots, views, rows, classes
-    expected = np.mean([prediction.combine(of, True, average, kind) for of in logits], 0)
-    members = ensembles.members_of(3, 5, [])
-    stack = metrics.softmax(logits).reshape(15, 20, 4)
-    weights = ensembles.equal_weights(3, 5, 0, kind)
-    assert weights.sum() == pytest.approx(1)
-    np.testing.assert_allclose(ensembles.blend(stack, members, weights, average, "arithmetic", False), expected)
+def test_a_network_answers_by_its_plain_view_or_by_the_weighted_mean_of_its_views(average, kind):
+    views, _ = stack_of(0, 5, 20, 4)
+    plain, mean = ensembles.of_network(views, kind, average, several=False)
+    np.testing.assert_array_equal(plain, views[0])
+    shares = prediction.view_weights(4, kind)
+    if average == "arithmetic":
+        expected = sum(share * p for share, p in zip(shares, views, strict=True))
+    else:
+        expected = np.prod([p**share for share, p in zip(shares, views, strict=True)], axis=0)
+        expected /= expected.sum(1, keepdims=True)
+    np.testing.assert_allclose(mean, expected)
+    assert len(ensembles.of_network(views[:1], kind, average, several=False)) == 1
 
 
-def test_another_run_counts_as_much_as_this_one():
+def test_equal_weights_let_each_network_answer_once_and_another_run_count_as_much_as_this_one():
+    networks = [("all", "cycle1"), ("all", "end")]
+    members = ensembles.members_of(networks, 3, ["big"])
+    names = ["all, cycle 1, plain view", "all, cycle 1, 3 views", "all, plain view", "all, 3 views", "run big"]
+    assert [member.name for member in members] == names
+    assert ensembles.equal_weights(members).tolist() == [0, 0.25, 0, 0.25, 0.5]
+    assert ensembles.equal_weights(ensembles.members_of(networks, 1, [])).tolist() == [0.5, 0.5]
     stack, _ = stack_of(1, 5, 30, 3)
-    members = ensembles.members_of(2, 2, ["big"])
-    assert [member.name for member in members][-1] == "run big"
-    weights = ensembles.equal_weights(2, 2, 1, "equal")
-    expected = (stack[:4].mean(0) + stack[4]) / 2
-    np.testing.assert_allclose(ensembles.blend(stack, members, weights, "arithmetic", "arithmetic", False), expected)
-    mean = (stack[:2].mean(0) * stack[2:4].mean(0)) ** 0.25 * stack[
-        4
-    ] ** 0.5  # a snapshot's views are still averaged plainly
-    mean /= mean.sum(1, keepdims=True)
-    np.testing.assert_allclose(ensembles.blend(stack, members, weights, "arithmetic", "geometric", False), mean)
+    blend = ensembles.Blend(members, ensembles.equal_weights(members), "arithmetic", False)
+    np.testing.assert_allclose(blend(stack), stack[1] / 4 + stack[3] / 4 + stack[4] / 2)
+    np.testing.assert_allclose(blend.used()(stack[[1, 3, 4]]), blend(stack))
+    np.testing.assert_allclose(blend.by_plain_view()(stack), stack[0] / 4 + stack[2] / 4 + stack[4] / 2)
+    np.testing.assert_allclose(blend.without_runs()(stack[:4]), (stack[1] + stack[3]) / 2)
+    geometric = (stack[1] * stack[3]) ** 0.25 * stack[4] ** 0.5
+    geometric /= geometric.sum(1, keepdims=True)
+    np.testing.assert_allclose(blend._replace(average="geometric")(stack), geometric)
+
+
+def test_a_blend_is_read_as_it_was_written_and_knows_the_views_that_its_networks_must_see():
+    members = ensembles.members_of([("head", "end"), ("all", "cycle1"), ("all", "end")], 5, ["big"])
+    weights = np.array([0.5, 0, 0, 0, 0.125, 0.125, 0.25])
+    read = ensembles.read(
+        {"members": json.loads(json.dumps(ensembles.written(ensembles.Blend(members, weights, "", 0))))}
+    )
+    assert read.members == members and read.weights.tolist() == weights.tolist()
+    assert ensembles.views_of(read.used().members) == {("head", "end"): 1, ("all", "end"): 5}
+    with pytest.raises(UserError, match="only other runs answer"):
+        read._replace(weights=np.array([0, 0, 0, 0, 0, 0, 1.0])).without_runs()
 
 
 @pytest.mark.parametrize("average, several", [("arithmetic", False), ("geometric", False), ("geometric", True)])
@@ -74,10 +95,10 @@ def test_greedy_selection_leaves_out_a_member_that_only_harms():
 
 def test_the_table_says_what_is_lost_without_each_member():
     stack, targets = stack_of(4, 3, 100, 3)
-    members = [ensembles.Member(name, name) for name in "abc"]
-    blend = ensembles.Blend(members, np.array([0.5, 0.5, 0.0]), "arithmetic", "arithmetic", False)
+    members = [ensembles.Member(name, "end") for name in "abc"]
+    blend = ensembles.Blend(members, np.array([0.5, 0.5, 0.0]), "arithmetic", False)
     table = ensembles.contributions(stack, blend, lambda p: metrics.log_loss(p, targets))
-    assert [row["member"] for row in table] == list("abc")
+    assert [row["member"] for row in table] == [f"{name}, plain view" for name in "abc"]
     assert table[0]["without"] == metrics.log_loss(stack[1], targets)
     assert table[1]["alone"] == metrics.log_loss(stack[1], targets)
     assert table[2]["weight"] == 0 and table[2]["without"] is None

@@ -1,4 +1,4 @@
-"""scripts/evaluate.py on logits made by hand: what it writes is what its parts say, and the honest figures are of its files."""
+"""scripts/choose.py and evaluate.py on logits made by hand: what they write is what their parts say, and the honest figures are of its files."""
 
 import json
 
@@ -9,23 +9,26 @@ import torch
 from sklearn.metrics import cohen_kappa_score, fbeta_score, log_loss
 from test_report import run_door
 
-from eightfold import manifest, metrics, newcomers, prediction, tensors, tuning
+from eightfold import ensembles, manifest, metrics, newcomers, tensors, tuning
 from eightfold.files import file_digest, write_json, write_table, write_text
 
 CLASSES = ["ant", "bee", "id"]
 LABELLED, TEST = 120, 5
-FOLDS, SNAPSHOTS, VIEWS = 3, 2, 2
+FOLDS, VIEWS = 3, 2
+NETWORKS = [["all", "cycle1"], ["all", "end"]]
 TUNING = {"temperature": True, "clip": True, "thresholds": "global"}
-SETTINGS = {"average": "arithmetic", "weights": "equal", "seed": 0, "positive": None, "runs": [], "tuning": TUNING}
+TTA = {"average": "arithmetic", "weights": "equal"}
+SETTINGS = {"tta": TTA, "seed": 0, "positive": None, "runs": [], "tuning": TUNING, "networks": NETWORKS, "views": VIEWS}
 
 
 class Run:
-    """The files that evaluate reads, with three times overconfident logits; and a call of the script.
+    """The files that evaluate reads, with overconfident logits; and a call of the scripts.
 
-    bias: what the networks wrongly add to the logits of each class. targets: of the labelled rows, hidden: of the others.
+    bias: what the networks wrongly add to the logits of each class. noise: of each network and view. sure: how many
+    times what they should be the logits are. targets: of the labelled rows, hidden: of the others.
     """
 
-    def __init__(self, folder, task="single", test=TEST, classes=CLASSES, bias=(0, 0, 0)):
+    def __init__(self, folder, task="single", test=TEST, classes=CLASSES, bias=(0, 0, 0), noise=(0.7, 0.7), sure=3):
         rng = np.random.default_rng(0)
         self.folder, n = folder, LABELLED + test
         logits = rng.normal(0, 1.5, (n, 3))
@@ -61,27 +64,42 @@ class Run:
         self.logits, self.input = {}, {"manifest": folder / "manifest.csv", "stages": [], "stages_valid": []}
         for fold in range(FOLDS):
             for split, rows in (("valid", np.flatnonzero(self.fold == fold)), ("test", np.arange(LABELLED, n - 1))):
-                noise = rng.normal(0, 0.7, (SNAPSHOTS, VIEWS, len(rows), 3))
-                self.logits[split, fold] = (3 * (logits[rows] + noise)).astype(np.float32)
-                path = folder / f"{split}{fold}.safetensors"
-                found = {"rows": torch.tensor(rows), "logits": torch.tensor(self.logits[split, fold])}
-                tensors.save(path, found, "id")
-                write_json(path.with_suffix(".json"), {"digest": file_digest(path)})
-                self.input.setdefault(split, []).append(path)
+                shape = len(NETWORKS), VIEWS, len(rows), 3
+                errors = rng.normal(0, 1, shape) * np.reshape(noise, (-1, 1, 1, 1))
+                self.logits[split, fold] = (sure * (logits[rows] + errors)).astype(np.float32)
+                self.keep(split, fold, rows, self.logits[split, fold])
             path = folder / f"stage{fold}.safetensors"
-            tensors.save(path, {"rows": found["rows"], "logits": found["logits"][0, 0]}, "id")
             valid = tensors.load(self.input["valid"][fold])
-            tensors.save(path, {"rows": valid["rows"], "logits": valid["logits"][0, 0]}, "id")
+            tensors.save(path, {"rows": valid["rows"], "logits": valid["all.end"][0]}, "id")
             told = {"stage": "all", "fold": str(fold), "train_loss": 1.0, "lr": [0.1], "epochs": 1, "metrics": {}}
             write_json(folder / f"stage{fold}.json", told)
             self.input["stages"].append(folder / f"stage{fold}.json")
             self.input["stages_valid"].append(path)
 
-    def evaluate(self, metric="log_loss", ensemble=None, **changes):
+    def keep(self, split, fold, rows, logits):
+        """Write the predictions of a fold: logits (networks, views, n, classes)."""
+        path = self.folder / f"{split}{fold}.safetensors"
+        named = {".".join(name): torch.tensor(of) for name, of in zip(NETWORKS, logits, strict=True)}
+        tensors.save(path, {"rows": torch.tensor(rows), **named}, "id")
+        write_json(path.with_suffix(".json"), {"digest": file_digest(path)})
+        self.input[split] = (
+            [*self.input.get(split, []), path] if path not in self.input.get(split, []) else self.input[split]
+        )
+
+    def probabilities(self, split, fold):
+        """What the networks of a fold say, all views and networks averaged: (n, classes)."""
+        return metrics.softmax(self.logits[split, fold]).mean((0, 1))
+
+    def evaluate(self, metric="log_loss", ensemble=None, folds=1, **changes):
+        """What choose.py and then evaluate.py write. folds: how many answer, as the settings say; all test files are averaged."""
         made = {name: self.folder / f"made_{name}" for name in ("valid", "test", "tuning", "metrics")}
         ensemble = {"average": "arithmetic", "weights": "equal", **(ensemble or {})}
-        settings = SETTINGS | {"metric": metric, "ensemble": ensemble} | changes
-        run_door("evaluate.py", input=self.input, output=made, settings=settings, log=self.folder / "log")
+        settings = SETTINGS | {"metric": metric, "ensemble": ensemble, "folds": folds} | changes
+        chosen = {"chosen": self.folder / "chosen.json"}
+        run_door("choose.py", input=self.input, output=chosen, settings=settings, log=self.folder / "log")
+        self.chosen = json.loads(chosen["chosen"].read_text())
+        given = self.input | chosen
+        run_door("evaluate.py", input=given, output=made, settings=settings, log=self.folder / "log")
         valid, test = (pd.read_csv(made[name], dtype={0: str, "id": str}, header=0) for name in ("valid", "test"))
         told = [json.loads(made[name].read_text()) for name in ("metrics", "tuning")]
         return valid, test, *told
@@ -117,7 +135,7 @@ def test_out_of_fold_predictions_hold_every_row_once_and_the_figures_are_theirs(
     # Calibrated, each fold by what the others say.
     equal = np.empty((LABELLED, 3))
     for fold in range(FOLDS):
-        equal[run.fold == fold] = metrics.softmax(run.logits["valid", fold]).mean((0, 1))
+        equal[run.fold == fold] = run.probabilities("valid", fold)
     assert told["untuned"]["log_loss"] == pytest.approx(log_loss(run.targets, equal))
     assert final["log_loss"] < told["untuned"]["log_loss"] and tuned["temperature"] > 1.3
     for fold in range(FOLDS):
@@ -125,7 +143,7 @@ def test_out_of_fold_predictions_hold_every_row_once_and_the_figures_are_theirs(
         temperature = tuning.fit_temperature(equal[~inside], run.targets[~inside])
         np.testing.assert_allclose(p[inside], tuning.with_temperature(equal[inside], temperature, False), rtol=1e-6)
     # The pictures to predict: the mean of the folds, at the temperature of all; the unreadable one the prior.
-    folds = np.mean([metrics.softmax(run.logits["test", fold]).mean((0, 1)) for fold in range(FOLDS)], 0)
+    folds = np.mean([run.probabilities("test", fold) for fold in range(FOLDS)], 0)
     answer = test.iloc[:, 1:].to_numpy(float)
     np.testing.assert_allclose(answer[:-1], tuning.with_temperature(folds, tuned["temperature"], False), rtol=1e-6)
     np.testing.assert_allclose(answer[-1], np.bincount(run.targets) / LABELLED)
@@ -137,7 +155,7 @@ def test_without_calibration_nothing_is_changed(run):
     *_, told, tuned = run.evaluate(tuning=TUNING | {"temperature": False, "clip": False})
     assert told["final"] == told["untuned"] and told["tuning"] == [] and tuned == tuning.untuned("log_loss")
     assert told["ensemble"]["all"]["log_loss"] == pytest.approx(told["final"]["log_loss"])
-    assert len(told["ensemble"]["members"]) == SNAPSHOTS * VIEWS
+    assert len(told["ensemble"]["members"]) == 2 * len(NETWORKS)  # each by its plain view, and by the mean of its views
     best = min(member["alone"]["log_loss"] for member in told["ensemble"]["members"])
     assert told["final"]["log_loss"] < best
 
@@ -153,8 +171,8 @@ def test_another_run_is_averaged_in_and_greedy_weights_are_cross_fitted(run):
     again, answer, told, _ = run.evaluate("roc_auc", **changes)
     alone = np.empty((LABELLED, 3))
     for fold in range(FOLDS):
-        alone[run.fold == fold] = metrics.softmax(run.logits["valid", fold]).mean((0, 1))
-    plain = np.mean([metrics.softmax(run.logits["test", fold]).mean((0, 1)) for fold in range(FOLDS)], 0)
+        alone[run.fold == fold] = run.probabilities("valid", fold)
+    plain = np.mean([run.probabilities("test", fold) for fold in range(FOLDS)], 0)
     mean = (alone + valid.iloc[:, 2:].to_numpy(float)) / 2
     np.testing.assert_allclose(again.iloc[:, 2:].to_numpy(float), mean, rtol=1e-6)
     mean = (plain + test.iloc[:-1, 1:].to_numpy(float)) / 2
@@ -169,14 +187,53 @@ def test_another_run_is_averaged_in_and_greedy_weights_are_cross_fitted(run):
     assert told["untuned"]["log_loss"] == told["ensemble"]["greedy"]["log_loss"]
 
 
+def test_what_the_mean_of_folds_answers_is_not_changed_by_what_single_networks_want(run):
+    """Each network is three times too sure, the mean of them is not: a temperature of theirs would spoil it."""
+    _, test, told, tuned = run.evaluate(folds=FOLDS)
+    assert tuned == tuning.untuned("log_loss") and told["tuning"] == []
+    folds = np.mean([run.probabilities("test", fold) for fold in range(FOLDS)], 0)
+    np.testing.assert_allclose(test.iloc[:-1, 1:].to_numpy(float), folds, rtol=1e-6)
+    assert told["final"] == told["untuned"]
+    assert f"average of {FOLDS} networks" in told["final_of"]
+    *_, told, _ = run.evaluate()
+    assert "average" not in told["final_of"]
+
+
+def test_a_worse_last_network_does_not_answer_and_the_figure_is_of_rows_that_had_no_part_in_the_choice(tmp_path):
+    run = Run(tmp_path, noise=(0.3, 6), sure=1)  # what the last cycle ended with is spoiled
+    greedy = {"weights": "greedy"}
+    valid, test, told, _ = run.evaluate("log_loss", greedy, tuning=TUNING | {"temperature": False, "clip": False})
+    weights = {row["member"]: row["weight"] for row in told["ensemble"]["members"]}
+    assert weights["all, 2 views"] == weights["all, plain view"] == 0
+    assert {row["member"]: row["weight"] for row in run.chosen["members"]} == weights
+    # Of the test images, the mean of the folds, each by the chosen weights.
+    shares = weights["all, cycle 1, plain view"], weights["all, cycle 1, 2 views"]
+    folds = [metrics.softmax(run.logits["test", fold][0]) for fold in range(FOLDS)]
+    expected = np.mean([shares[0] * views[0] + shares[1] * views.mean(0) for views in folds], 0)
+    np.testing.assert_allclose(test.iloc[:-1, 1:].to_numpy(float), expected, rtol=1e-6)
+    # Each fold is answered by the weights that the other folds choose.
+    for fold in range(FOLDS):
+        others, members = run.fold != fold, []
+        for of in range(len(NETWORKS)):
+            views = np.empty((VIEWS, LABELLED, 3))
+            for k in range(FOLDS):
+                views[:, run.fold == k] = metrics.softmax(run.logits["valid", k][of])
+            members += [views[0], views.mean(0)]
+        stack, truth = np.stack(members), run.targets[others]
+        chosen = ensembles.greedy(stack[:, others], lambda p, y=truth: metrics.log_loss(p, y), "arithmetic", False)
+        said = np.tensordot(chosen, stack[:, ~others], 1)
+        np.testing.assert_allclose(valid.iloc[:, 2:].to_numpy(float)[~others], said, rtol=1e-6)
+    assert told["final"]["log_loss"] == pytest.approx(told["ensemble"]["greedy"]["log_loss"])
+
+
 @pytest.mark.parametrize("ensemble", [{}, {"average": "geometric"}, {"weights": "greedy", "average": "geometric"}])
 def test_new_pictures_are_answered_as_the_test_pictures_are(run, ensemble):
     tta = {"average": "geometric", "weights": "plain_quarter"}
-    _, test, told, tuned = run.evaluate("log_loss", ensemble, **tta)
-    logits = [run.logits["test", fold][snapshot] for fold in range(FOLDS) for snapshot in range(SNAPSHOTS)]
-    folds = [fold for fold in range(FOLDS) for _ in range(SNAPSHOTS)]
-    average = ensemble.get("average", "arithmetic")
-    p = newcomers.combined(logits, folds, told["ensemble"], tta, average, several=False)
+    _, test, _, tuned = run.evaluate("log_loss", ensemble, tta=tta)
+    keys = [".".join(name) for name in NETWORKS]
+    logits = [dict(zip(keys, run.logits["test", fold], strict=True)) for fold in range(FOLDS)]
+    blend = ensembles.read(run.chosen, ensemble.get("average", "arithmetic")).used()
+    p = newcomers.combined(logits, blend, tta)
     answer = test.iloc[:-1, 1:].to_numpy(float)
     np.testing.assert_allclose(tuning.with_temperature(p, tuned["temperature"], False), answer, rtol=1e-6)
 
@@ -235,19 +292,12 @@ def test_tuned_cut_points_decide_the_grades_of_the_submission_and_the_grader_s_f
 
 def test_a_calibration_that_lowers_no_unseen_loss_is_told_and_not_used(tmp_path):
     run = Run(tmp_path, test=TEST)
-    for fold in range(FOLDS):  # what the logits were made of, so that there is nothing to mend
-        for split in ("valid", "test"):
-            path = run.folder / f"{split}{fold}.safetensors"
-            found = tensors.load(path)
-            exact = (
-                np.log(np.eye(3)[run.targets[found["rows"]]] * 0.4 + 0.2) if split == "valid" else found["logits"] * 0
-            )
-            logits = torch.as_tensor(exact, dtype=torch.float32).expand(SNAPSHOTS, VIEWS, -1, 3).contiguous()
-            if split == "valid":  # right in 3 of 5: as often as they say
-                wrong = np.arange(logits.shape[2]) % 5 > 2
-                logits[:, :, wrong] = logits[:, :, wrong].roll(1, -1)
-            tensors.save(path, {"rows": found["rows"], "logits": logits}, "id")
-            write_json(path.with_suffix(".json"), {"digest": file_digest(path)})
+    for fold in range(FOLDS):  # what the logits were made of, so that there is nothing to fix
+        rows = np.flatnonzero(run.fold == fold)
+        exact = np.log(np.eye(3)[run.targets[rows]] * 0.4 + 0.2)
+        wrong = np.arange(len(rows)) % 5 > 2  # right in 3 of 5: as often as they say
+        exact[wrong] = np.roll(exact[wrong], 1, -1)
+        run.keep("valid", fold, rows, np.tile(exact.astype(np.float32), (len(NETWORKS), VIEWS, 1, 1)))
     valid, _, told, tuned = run.evaluate(tuning=TUNING | {"clip": False})
     (step,) = told["tuning"]
     assert step["what"] == "temperature" and step["after"] >= step["before"] and step["used"] is False
@@ -262,6 +312,6 @@ def test_a_run_that_holds_nothing_out_is_only_averaged(tmp_path):
     for path in run.input["stages_valid"]:
         tensors.save(path, {"rows": torch.empty(0, dtype=torch.int64), "logits": torch.empty(0, 3)}, "id")
     valid, test, told, tuned = run.evaluate()
-    folds = [prediction.combine(of, True, "arithmetic", "equal") for f in range(FOLDS) for of in run.logits["test", f]]
-    np.testing.assert_allclose(test.iloc[:-1, 1:].to_numpy(float), np.mean(folds, 0), rtol=1e-6)
+    folds = np.mean([run.probabilities("test", fold) for fold in range(FOLDS)], 0)
+    np.testing.assert_allclose(test.iloc[:-1, 1:].to_numpy(float), folds, rtol=1e-6)
     assert valid.empty and told["final"] == {} and tuned == tuning.untuned("log_loss")

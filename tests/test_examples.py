@@ -153,7 +153,7 @@ def test_the_checker_finds_faults(tmp_path):
 TUNED = {
     "planet": {
         "split": {"folds": 2, "use": [0, 1], "submit": "both"},
-        "ensemble": {"snapshots": True, "weights": "greedy", "average": "geometric"},
+        "ensemble": {"average": "geometric"},
         "predict": {"images": "data/test-jpg"},
     },
     "aptos2019": {"split": {"folds": 2, "use": [0, 1], "submit": "all"}, "predict": {"images": "data/test_images"}},

@@ -181,7 +181,7 @@ def test_a_loss_that_is_no_number_names_its_pictures_and_keeps_the_last_good_sta
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_forward_passes_are_the_same_bytes_for_any_number_of_threads(precision):
     trunk, _, _ = nets.pretrained("resnet18", "none", seed=2)
-    net = nets.Net(trunk, nets.head(trunk.features, 3, 7)).eval()
+    head = nets.head(trunk.features, 3, 7)
     here, rows = Device(torch.device("cpu"), precision), np.arange(9)
 
     def source(rows, view):
@@ -193,7 +193,7 @@ def test_forward_passes_are_the_same_bytes_for_any_number_of_threads(precision):
             torch.set_num_threads(threads)
             made = torch.cat(list(activations.compute(trunk, source, rows, [0], here)[0].pieces))
             split = torch.cat([inference.outputs(trunk, source, part, 0, here) for part in np.split(rows, [2, 5])])
-            found.append((made, prediction.logits_of_views(net, source, rows, 0, here)[0], split))
+            found.append((made, prediction.logits_of_heads(trunk, [head], source, rows, 1, here)[0], split))
     finally:
         torch.set_num_threads(before)
     for made, logits, split in found:

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from eightfold import activations, inference, nets, prediction, shards
+from eightfold import activations, finished, inference, nets, prediction, shards, tensors
 from eightfold.devices import Device
+from eightfold.files import UserError, file_digest, write_json
+from eightfold.metrics import probabilities_of
 
 CPU = Device(torch.device("cpu"), torch.float32)
 
@@ -30,58 +31,31 @@ def test_arithmetic_and_geometric_means_by_hand(weights):
     z, w = logits(), prediction.view_weights(2, weights)
     p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
     expected = sum(weight * of_view for weight, of_view in zip(w, p, strict=True))
-    np.testing.assert_allclose(prediction.combine(z, True, "arithmetic", weights), expected)
+    np.testing.assert_allclose(prediction.mean_members(p, w, "arithmetic", True), expected)
     expected = np.prod([of_view**weight for weight, of_view in zip(w, p, strict=True)], axis=0)
     expected /= expected.sum(-1, keepdims=True)
-    found = prediction.combine(z, True, "geometric", weights)
+    found = prediction.mean_members(p, w, "geometric", True)
     np.testing.assert_allclose(found, expected)
     np.testing.assert_allclose(found.sum(-1), 1)
 
 
-def test_several_labels_are_averaged_each_for_itself():
-    z = logits()
+def test_labels_of_a_multi_label_job_are_averaged_each_for_itself():
+    z, w = logits(), np.full(3, 1 / 3)
     p = 1 / (1 + np.exp(-z))
-    np.testing.assert_allclose(prediction.combine(z, False, "arithmetic", "equal"), p.mean(0))
+    np.testing.assert_allclose(prediction.mean_members(p, w, "arithmetic", False), p.mean(0))
     # Geometric: the mean of the log odds, which is what a label and its absence scaled to 1 come to.
     expected = 1 / (1 + np.exp(-z.mean(0)))
-    np.testing.assert_allclose(prediction.combine(z, False, "geometric", "equal"), expected)
+    np.testing.assert_allclose(prediction.mean_members(p, w, "geometric", False), expected)
 
 
 @pytest.mark.parametrize("average", ["arithmetic", "geometric"])
 @pytest.mark.parametrize("single", [True, False])
 def test_extreme_logits_stay_probabilities(average, single):
     z = np.array([[[900.0, -900.0, 0.0]], [[-900.0, 900.0, 0.0]]])
-    found = prediction.combine(z, single, average, "equal")
+    found = prediction.mean_members(probabilities_of(z, not single), np.full(2, 0.5), average, single)
     assert np.isfinite(found).all() and (found >= 0).all() and (found <= 1).all()
     if single:
         assert found.sum() == pytest.approx(1)
-
-
-def test_views_come_in_order_and_batches_do_not_matter(monkeypatch):
-    net, seen = nn.Linear(5, 3), []
-
-    def source(rows, view):
-        seen.append(view)
-        assert not torch.is_grad_enabled()
-        return torch.stack([torch.full((5, 1, 1), float(row + 100 * view)) for row in rows]).clone()
-
-    class Flat(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.head = nn.Sequential(net)
-
-        def forward(self, x):
-            assert not self.training
-            return self.head(x.flatten(1))
-
-    rows = np.array([7, 3, 9, 1])
-    whole = prediction.logits_of_views(Flat().train(), source, rows, 2, CPU)
-    assert whole.shape == (3, 4, 3) and whole.dtype == torch.float32 and sorted(set(seen)) == [0, 1, 2]
-    for view in range(3):
-        expected = net(torch.tensor(rows + 100.0 * view, dtype=torch.float32)[:, None].expand(4, 5))
-        torch.testing.assert_close(whole[view], expected)
-    monkeypatch.setattr(inference, "BATCH", 3)
-    torch.testing.assert_close(prediction.logits_of_views(Flat(), source, rows, 2, CPU), whole)
 
 
 def images(rows, view):
@@ -89,14 +63,100 @@ def images(rows, view):
     return torch.stack([torch.randn(3, 32, 32, generator=make.manual_seed(int(row) * 10 + view)) for row in rows])
 
 
-def test_heads_on_one_trunk_say_what_each_whole_network_says():
+def test_heads_on_one_trunk_see_each_view_once_and_say_what_each_whole_network_says(monkeypatch):
     trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none", 2)
-    heads, rows = [nets.head(trunk.features, 3, seed) for seed in (1, 2)], np.arange(5, 5 + 2 * shards.BATCH + 7)
-    found = prediction.logits_of_heads(trunk, heads, images, rows, 1, CPU)
-    assert found.shape == (2, 2, len(rows), 3)
+    heads, rows = [nets.head(trunk.features, 3, seed) for seed in (1, 2)], np.array([7, 3, 9, 1, 4])
+    seen = []
+
+    def source(rows, view):
+        assert not torch.is_grad_enabled()
+        seen.append((view, len(rows)))
+        return images(rows, view)
+
+    found = prediction.logits_of_heads(trunk, heads, source, rows, 3, CPU)
+    assert seen == [(0, 5), (1, 5), (2, 5)]
     for head, of_head in zip(heads, found, strict=True):
-        expected = prediction.logits_of_views(nets.Net(trunk, head), images, rows, 1, CPU)
+        assert of_head.shape == (3, 5, 3) and of_head.dtype == torch.float32
+        net = nets.Net(trunk, head).eval()
+        with torch.no_grad():
+            expected = torch.stack([net(images(rows, view)) for view in range(3)])
         torch.testing.assert_close(of_head, expected, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(inference, "BATCH", 2)
+    monkeypatch.setattr(prediction, "BATCH", 2)
+    for of_head, again in zip(found, prediction.logits_of_heads(trunk, heads, images, rows, 3, CPU), strict=True):
+        torch.testing.assert_close(again, of_head)
+
+
+@pytest.fixture
+def fold(tmp_path):
+    """The files of a fold: a head on the starting trunk, all layers with a snapshot, a linear head on the trunk of those."""
+    trunks = [nets.pretrained("shufflenet_v2_x0_5", "none", seed)[0] for seed in range(3)]
+    features = trunks[0].features
+    heads = [nets.head(features, 2, 1), nets.head(features, 2, 2), nets.head(features, 2, 3)]
+    heads.append(torch.nn.Linear(2 * features, 2))
+
+    def named(part, module):
+        return {f"{part}.{name}": value for name, value in module.state_dict().items()}
+
+    files = {
+        "start": named("trunk", trunks[0]),
+        "head/checkpoint": named("head", heads[0]),
+        "all/snapshots": {
+            f"snapshot1.{name}": value for name, value in (named("trunk", trunks[1]) | named("head", heads[1])).items()
+        },
+        "all/checkpoint": named("trunk", trunks[2]) | named("head", heads[2]),
+        "last/checkpoint": named("head", heads[3]),
+    }
+    for name, state in files.items():
+        tensors.save(tmp_path / f"{name}.safetensors", state, "id")
+    for stage in ("head", "all", "last"):
+        told = {"digest": file_digest(tmp_path / stage / "checkpoint.safetensors")}
+        if stage == "all":
+            told["snapshots_digest"] = file_digest(tmp_path / "all" / "snapshots.safetensors")
+        write_json(tmp_path / stage / "stage.json", told)
+    candidates = [
+        {"stage": "head", "size": 32, "train": "head", "trunk": None, "networks": ["end"]},
+        {"stage": "all", "size": 32, "train": "all", "trunk": None, "networks": ["cycle1", "end"]},
+        {"stage": "last", "size": 48, "train": "head", "trunk": "all", "networks": ["end"]},
+    ]
+    nets_of = {"head.end": (0, 0), "all.cycle1": (1, 1), "all.end": (2, 2), "last.end": (2, 3)}
+    whole = {key: nets.Net(trunks[trunk], heads[head]).eval() for key, (trunk, head) in nets_of.items()}
+    checkpoints = {name: str(tmp_path / name / "checkpoint.safetensors") for name in ("head", "all", "last")}
+    snapshots = {"all": str(tmp_path / "all" / "snapshots.safetensors")}
+    return candidates, checkpoints, snapshots, str(tmp_path / "start.safetensors"), whole
+
+
+def test_each_network_that_may_answer_has_its_own_trunk_and_head(fold):
+    *files, whole = fold
+    networks, rows = finished.networks_of(*files), np.arange(4)
+    assert [network.key for network in networks] == list(whole)
+    kind = finished.Kind("shufflenet_v2_x0_5", 2, whole["all.end"].trunk.features, 0)
+    views = dict.fromkeys(whole, 2) | {"head.end": 1}
+
+    def source_of(size):
+        return lambda rows, view: torch.nn.functional.interpolate(images(rows, view), (size, size))
+
+    found = prediction.logits_of_networks(networks, kind, views, source_of, rows, CPU)
+    for network, net in zip(networks, whole.values(), strict=True):
+        with torch.no_grad():
+            expected = torch.stack([net(source_of(network.size)(rows, view)) for view in range(views[network.key])])
+        torch.testing.assert_close(found[network.key], expected, rtol=1e-4, atol=1e-5)
+    none = prediction.logits_of_networks(networks, kind, views, source_of, rows[:0], CPU)
+    assert {key: tuple(value.shape) for key, value in none.items()} == {k: (n, 0, 2) for k, n in views.items()}
+    (only,) = finished.networks_of(*files, {("all", "cycle1")})
+    assert only.key == "all.cycle1"
+
+
+def test_a_damaged_checkpoint_or_snapshot_of_a_network_that_answers_is_refused(fold):
+    candidates, checkpoints, snapshots, start, _ = fold
+    with open(snapshots["all"], "r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([last[0] ^ 1]))
+    assert len(finished.networks_of(candidates, checkpoints, snapshots, start, {("all", "end"), ("last", "end")})) == 2
+    with pytest.raises(UserError, match=r"snapshots.safetensors: damaged"):
+        finished.networks_of(candidates, checkpoints, snapshots, start)
 
 
 def test_activations_are_computed_batch_by_batch_when_they_are_written(tmp_path):

@@ -14,7 +14,7 @@ from pipeline import CONFIG, Checkout, changed, changed_stage, picture
 
 RUN = "results/tiny"
 # What follows from new predictions, from a new network of the last stage, from any training.
-AFTER_PREDICT = {"score", "write_submission", "review", "timings", "report"}
+AFTER_PREDICT = {"choose", "score", "write_submission", "review", "timings", "report"}
 AFTER_TRAINING = {"draw", "predict", "insight", *AFTER_PREDICT}
 OF_A_RUN = {"folds", "check_job", "duplicates", "explore_data", "show_augmentation"}  # before any training
 
@@ -72,7 +72,7 @@ def test_a_second_run_does_nothing(finished):
 
 CHANGES = {
     "TTA views": (changed(tta={"views": 2}), {"predict", *AFTER_PREDICT}),
-    "TTA average": (changed(tta={"average": "geometric"}), AFTER_PREDICT),
+    "TTA average": (changed(tta={"average": "geometric"}), {"predict", *AFTER_PREDICT}),
     "clip": (changed(submission={"clip": 0.01}), {"write_submission", "timings", "report"}),
     "rate of the last stage": (changed_stage("again", lr=0.002), {"train", *AFTER_TRAINING}),
     "length of the first stage's cycle": (

@@ -137,10 +137,8 @@ def _recipe(config: dict) -> Iterator[Problem]:
 
 
 def _ensemble(config: dict) -> Iterator[Problem]:
-    last = config["recipe"][-1]
-    if config["ensemble"]["snapshots"] and not last["snapshots"]:
-        yield "ensemble.snapshots", f"is true; allowed where the last stage ({last['name']}) has snapshots: true"
+    last, members = config["recipe"][-1], config["ensemble"]["members"]
+    if members == "snapshots" and not last["snapshots"]:
+        yield "ensemble.members", f"is 'snapshots'; allowed where the last stage ({last['name']}) has snapshots: true"
     if config["run"] in config["ensemble"]["runs"]:
         yield "ensemble.runs", f"names {config['run']}, which is this run; allowed: other runs"
-    if config["ensemble"]["weights"] == "greedy" and config["split"]["use"] == "all":
-        yield "ensemble.weights", "is 'greedy', which is fitted on held-out pictures; allowed with split.use all: equal"

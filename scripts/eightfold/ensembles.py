@@ -1,10 +1,10 @@
-"""Members to one answer: snapshots x views of this run and whole other runs, weighted equally or by greedy selection.
+"""Members to one answer: the networks of a run, plain or averaged over views, and whole other runs, equally or by greedy selection.
 
-Folds are no members: each held-out row has the answer of one fold alone. They are averaged where all of them answer,
-on the pictures to predict.
+Folds are not members: each held-out row has the answer of one fold alone. They are averaged where all of them answer,
+on the images to predict.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,74 +20,120 @@ PATIENCE = 6  # rounds without a better figure after which it ends
 
 
 class Member(NamedTuple):
-    """One column of the table: its name and the network whose views are averaged before networks are."""
+    """One that may answer: the network ``network`` ("end", "cycle2") of ``stage``, by its plain view or by the mean of
+    all ``views``; or another run, named in ``network``, whose ``stage`` is None."""
 
-    name: str
+    stage: str | None
     network: str
+    views: int = 1
+
+    @property
+    def name(self) -> str:
+        """As the report has it: "all_299, cycle 2, 5 views"."""
+        if self.stage is None:
+            return f"run {self.network}"
+        cycle = "" if self.network == "end" else f", {self.network.replace('cycle', 'cycle ')}"
+        return f"{self.stage}{cycle}, " + ("plain view" if self.views == 1 else f"{self.views} views")
 
 
-def members_of(snapshots: int, views: int, runs: Sequence[str]) -> list[Member]:
-    """The members of a run: every snapshot with every view (0 is the plain one), then the other runs."""
-    own = [f"snapshot {cycle}" for cycle in range(1, snapshots + 1)] if snapshots > 1 else ["network"]
-    names = [f"view {view}" if view else "plain view" for view in range(views)]
-    return [Member(f"{net}, {view}", net) for net in own for view in names] + [
-        Member(f"run {run}", f"run {run}") for run in runs
-    ]
+def members_of(networks: Sequence[tuple[str, str]], views: int, runs: Sequence[str]) -> list[Member]:
+    """The members of a run: every network (stage, name) by its plain view and, with more ``views`` than that one, by the
+    mean of all; then the other runs."""
+    kinds = (1, views) if views > 1 else (1,)
+    return [Member(*network, kind) for network in networks for kind in kinds] + [Member(None, run) for run in runs]
 
 
-def equal_weights(snapshots: int, views: int, runs: int, kind: str) -> np.ndarray:
-    """Weights that sum to 1: each run counts as one, its snapshots share that, its views as ``kind`` (tta.weights)."""
-    own = np.tile(view_weights(views - 1, kind), snapshots) / snapshots
-    return np.append(own, np.ones(runs)) / (1 + runs)
+def equal_weights(members: Sequence[Member]) -> np.ndarray:
+    """Weights that sum to 1: each run counts as one, and its networks share that. A network answers by the mean of its
+    views, where it has several."""
+    most = max((member.views for member in members), default=1)
+    own = np.array([member.stage is not None and member.views == most for member in members], float)
+    runs = np.array([member.stage is None for member in members], float)
+    return (own / max(1, own.sum()) + runs) / (min(1, own.sum()) + runs.sum())
 
 
-def blend(
-    stack: np.ndarray, members: Sequence[Member], weights: np.ndarray, of_views: str, of_networks: str, several: bool
-) -> np.ndarray:
-    """(members, n, classes) to (n, classes): the views of each network by one kind of mean, the networks by another.
-
-    Kinds: arithmetic or geometric. A network weighs what its members do together; weights need not sum to 1.
-    """
-    networks, totals = [], []
-    for network in dict.fromkeys(member.network for member in members):
-        inside = np.array([member.network == network for member in members])
-        total = weights[inside].sum()
-        if total > 0:
-            networks.append(mean_members(stack[inside], weights[inside] / total, of_views, not several))
-            totals.append(total)
-    if len(networks) == 1:
-        return networks[0]
-    return mean_members(np.stack(networks), np.array(totals) / np.sum(totals), of_networks, not several)
+def of_network(probabilities: np.ndarray, weights: str, average: str, several: bool) -> np.ndarray:
+    """The members that one network makes, of its probabilities (views, n, classes): the plain view and, with more views
+    than that, their mean: (1 or 2, n, classes). weights, average: tta's."""
+    if len(probabilities) == 1:
+        return probabilities
+    mean = mean_members(probabilities, view_weights(len(probabilities) - 1, weights), average, not several)
+    return np.stack([probabilities[0], mean])
 
 
 class Blend(NamedTuple):
-    """How members become one answer: who they are, what each weighs, and the two means of `blend`."""
+    """How members become one answer: who they are, what each weighs, and the kind of mean, arithmetic or geometric."""
 
     members: Sequence[Member]
     weights: np.ndarray
-    of_views: str
-    of_networks: str
+    average: str
     several: bool
 
     def __call__(self, stack: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-        """(members, n, classes) to (n, classes), with other weights where they are given."""
-        weights = self.weights if weights is None else weights
-        return blend(stack, self.members, weights, self.of_views, self.of_networks, self.several)
+        """(members, n, classes) to (n, classes), with other weights where they are given; they need not sum to 1."""
+        weights = np.asarray(self.weights if weights is None else weights, float)
+        used = np.flatnonzero(weights > 0)
+        if len(used) == 1:
+            return stack[used[0]]
+        return mean_members(stack[used], weights[used] / weights.sum(), self.average, not self.several)
 
-    def each_for_itself(self, weights: np.ndarray) -> "Blend":
-        """The same members by weights of their own, each as a network: what greedy selection chooses among."""
-        members = [member._replace(network=member.name) for member in self.members]
-        return Blend(members, weights, self.of_networks, self.of_networks, self.several)
+    def by_plain_view(self) -> "Blend":
+        """The same networks with the same weights, each by its plain view alone."""
+        plain = {(m.stage, m.network): i for i, m in enumerate(self.members) if m.views == 1}
+        weights = np.zeros(len(self.members))
+        for member, weight in zip(self.members, self.weights, strict=True):
+            weights[plain[member.stage, member.network]] += weight
+        return self._replace(weights=weights)
+
+    def used(self) -> "Blend":
+        """The members that have a weight, without the others."""
+        kept = [i for i, weight in enumerate(self.weights) if weight > 0]
+        return self._replace(members=[self.members[i] for i in kept], weights=np.asarray(self.weights)[kept])
+
+    def without_runs(self) -> "Blend":
+        """The members of this run, which answers alone where the other runs are not at hand.
+
+        Raises UserError where none of them has a weight.
+        """
+        kept = [i for i, member in enumerate(self.members) if member.stage is not None]
+        weights = np.asarray(self.weights)[kept]
+        if not weights.sum() > 0:
+            raise UserError(
+                "ensemble: only other runs answer (ensemble.runs); none of this run's own networks was chosen, so it cannot "
+                "answer alone. Use the run that was chosen, or set ensemble.weights: equal"
+            )
+        return self._replace(members=[self.members[i] for i in kept], weights=weights / weights.sum())
 
 
-def equal_blend(snapshots: int, views: int, runs: Sequence[str], tta: dict, average: str, several: bool) -> Blend:
-    """`members_of` by `equal_weights`. tta: average and weights of the views. average: of networks."""
-    weights = equal_weights(snapshots, views, len(runs), tta["weights"])
-    return Blend(members_of(snapshots, views, runs), weights, tta["average"], average, several)
+def written(blend: Blend) -> list[dict]:
+    """A blend as chosen.json keeps it: a row for each member."""
+    return [
+        {**member._asdict(), "member": member.name, "weight": float(weight)}
+        for member, weight in zip(blend.members, blend.weights, strict=True)
+    ]
+
+
+def read(chosen: Mapping, average: str = "arithmetic", several: bool = False) -> Blend:
+    """The blend that `written` wrote into chosen.json."""
+    rows = chosen["members"]
+    members = [Member(row["stage"], row["network"], row["views"]) for row in rows]
+    return Blend(members, np.array([row["weight"] for row in rows]), average, several)
+
+
+def views_of(members: Sequence[Member]) -> dict[tuple[str, str], int]:
+    """How many views each network of this run, (stage, name), has to see for its members to answer."""
+    found: dict[tuple[str, str], int] = {}
+    for member in members:
+        if member.stage is not None:
+            key = member.stage, member.network
+            found[key] = max(member.views, found.get(key, 0))
+    return found
 
 
 def mean_of_folds(of_folds: Sequence[np.ndarray], average: str, several: bool) -> np.ndarray:
     """What the folds answer together, each counting alike: (n, classes) each, and in all."""
+    if len(of_folds) == 1:
+        return of_folds[0]
     equal = np.full(len(of_folds), 1 / len(of_folds))
     return mean_members(np.stack(of_folds), equal, average, not several)
 

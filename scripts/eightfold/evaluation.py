@@ -1,34 +1,74 @@
 """What a run answers, and how good that is on the held-out images, to which every figure here belongs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from eightfold import ensembles, metrics, tensors, tuning
-from eightfold.ensembles import Blend
+from eightfold import ensembles, manifest, metrics, tensors, tuning
+from eightfold.ensembles import Blend, Member
 from eightfold.files import checked, read_json
 from eightfold.metrics import Judge
 from eightfold.tuning import Tuned
 
 
+class Job(NamedTuple):
+    """What is answered and how that is judged. targets: of every row of the manifest."""
+
+    table: pd.DataFrame
+    digest: str  # of the manifest
+    targets: np.ndarray
+    classes: list[str]
+    multi_label: bool
+    judge: Judge
+
+
+def open_job(folder: str | os.PathLike, settings: Mapping) -> Job:
+    """The job of a manifest's folder; settings: metric, and positive (a class) for those that want one.
+
+    Raises UserError where the metric does not fit the job.
+    """
+    table, info = manifest.read_manifest(folder)
+    classes, task = info["classes"], info["task"]
+    positive = classes.index(settings["positive"]) if settings["positive"] in classes else len(classes) - 1
+    metrics.check_fit(settings["metric"], task, classes, info["ordered"])
+    judge = Judge(settings["metric"], task, classes, positive)
+    return Job(table, info["digest"], manifest.targets(table, info), classes, task == "multi", judge)
+
+
 class Answers(NamedTuple):
-    """What a fold's networks say of some rows of the manifest: probabilities (snapshots * views, n, classes)."""
+    """What the members of one fold say of some rows of the manifest: probabilities (members, n, classes)."""
 
     rows: np.ndarray
-    probabilities: np.ndarray
-    snapshots: int
-    views: int
+    stack: np.ndarray
 
 
-def read_answers(path: str | os.PathLike, several: bool) -> Answers:
-    """A fold's predictions. Raises UserError where the file is not what the .json beside it tells."""
+def read_answers(path: str | os.PathLike, members: Sequence[Member], tta: Mapping, multi_label: bool) -> Answers:
+    """A fold's predictions, of those ``members`` that are this run's own, in their order; tta: average and weights.
+
+    Raises UserError where the file is not what the .json beside it says.
+    """
     found = tensors.load(checked(path, read_json(Path(path).with_suffix(".json"))))
-    logits = found["logits"].numpy()  # (snapshots, views, n, classes)
-    chances = metrics.probabilities_of(logits, several)
-    return Answers(found["rows"].numpy(), chances.reshape(-1, *logits.shape[2:]), *logits.shape[:2])
+    made: dict[tuple, np.ndarray] = {}
+    for stage, network in dict.fromkeys((m.stage, m.network) for m in members if m.stage is not None):
+        logits = found[f"{stage}.{network}"].numpy()  # (views, n, classes)
+        of_network = ensembles.of_network(
+            metrics.probabilities_of(logits, multi_label), tta["weights"], tta["average"], multi_label
+        )
+        made |= {(stage, network, views): p for views, p in zip((1, len(logits)), of_network, strict=False)}
+    return Answers(
+        found["rows"].numpy(), np.stack([made[tuple(member)] for member in members if tuple(member) in made])
+    )
+
+
+def with_runs(own: np.ndarray, runs: Sequence[str], job: Job, split: str, rows: np.ndarray) -> np.ndarray:
+    """This run's members (m, n, classes) and, below them, what the other ``runs`` (folders) say of the rows."""
+    ids = job.table["id"].iloc[rows].tolist()
+    others = [ensembles.read_run(folder, job.digest, job.classes, split, ids)[None] for folder in runs]
+    return np.concatenate([own, *others])
 
 
 def out_of_fold(held_out: Sequence[Answers]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -39,7 +79,7 @@ def out_of_fold(held_out: Sequence[Answers]) -> tuple[np.ndarray, np.ndarray, np
     rows = np.concatenate([found.rows for found in held_out])
     fold = np.repeat(np.arange(len(held_out)), [len(found.rows) for found in held_out])
     order = np.argsort(rows, kind="stable")
-    stack = np.concatenate([found.probabilities for found in held_out], 1)
+    stack = np.concatenate([found.stack for found in held_out], 1)
     return rows[order], fold[order], stack[:, order]
 
 
@@ -61,63 +101,92 @@ def scored(found: Tuned, targets: np.ndarray, judge: Judge) -> dict:
     return result
 
 
+def equal_blend(settings: Mapping, multi_label: bool) -> Blend:
+    """All members with equal weights. settings: networks ([stage, network] each), views, runs (folders), ensemble."""
+    networks = [tuple(network) for network in settings["networks"]]
+    members = ensembles.members_of(networks, settings["views"], [Path(folder).name for folder in settings["runs"]])
+    return Blend(members, ensembles.equal_weights(members), settings["ensemble"]["average"], multi_label)
+
+
 def greedy_blend(stack: np.ndarray, targets: np.ndarray, equal: Blend, judge: Judge) -> Blend:
     """The members of ``equal`` by greedy selection on these rows: for the metric, if it is one of probabilities."""
     by_metric = judge.metric.judges == "probabilities" and judge.name != "accuracy"  # which is a staircase
     sign = -1 if by_metric and judge.metric.greater_is_better else 1
 
-    def loss(chances: np.ndarray) -> float:
-        return sign * (judge(chances, targets) if by_metric else metrics.log_loss(chances, targets))
+    def loss(probabilities: np.ndarray) -> float:
+        return sign * (judge(probabilities, targets) if by_metric else metrics.log_loss(probabilities, targets))
 
-    return equal.each_for_itself(ensembles.greedy(stack, loss, equal.of_networks, equal.several))
+    return equal._replace(weights=ensembles.greedy(stack, loss, equal.average, equal.several))
 
 
 def judged(
     stack: np.ndarray,
-    plain: np.ndarray,
     fold: np.ndarray,
     targets: np.ndarray,
+    equal: Blend,
     blend: Blend,
     judge: Judge,
-    settings: dict,
-) -> tuple[dict, Blend, Tuned]:
-    """The figures of the held-out rows, as metrics.json has them; how members are blended; what was tuned on all rows.
+    settings: Mapping,
+) -> tuple[dict, Tuned]:
+    """The figures of the held-out rows, as metrics.json has them, and what was tuned on all of them.
 
-    stack: (members, n, classes). plain: (n, classes), without test-time augmentation. fold, targets: of each row. blend: as
-    the config weighs the members; greedy weights are chosen here. settings: seed, tuning and ensemble.
+    stack: (members, n, classes). fold, targets: of each row. equal: all members, with equal weights. blend: the same members as
+    they answer; where the weights are greedy, each row is answered here by weights that were chosen on other rows.
+    settings: seed, tuning, ensemble, and folds, how many of them answer for the images to predict.
     """
     parts = tuning.parts_of(fold, settings["seed"])
 
     def figures(probabilities: np.ndarray) -> dict:
         return {judge.name: judge(probabilities, targets), "log_loss": metrics.log_loss(probabilities, targets)}
 
-    ensemble, probabilities = {"weights": settings["ensemble"]["weights"]}, blend(stack)
-    if ensemble["weights"] == "greedy":
-        equal, weighed = blend, probabilities
-        blend = greedy_blend(stack, targets, equal, judge)
-        probabilities = tuning.cross_fitted(
+    def cross_fitted(apply: Callable) -> np.ndarray:
+        """What ``apply`` makes of the weights that the other parts choose and of the members (members, n, classes)."""
+        return tuning.cross_fitted(
             lambda by_row, truth: greedy_blend(by_row.swapaxes(0, 1), truth, equal, judge),
-            lambda chosen, by_row, _: chosen(by_row.swapaxes(0, 1)),
+            lambda chosen, by_row, _: apply(chosen)(by_row.swapaxes(0, 1)),
             parts,
             stack.swapaxes(0, 1),
             targets,
         )
-        ensemble |= {"equal": figures(weighed), "greedy": figures(probabilities)}
+
+    ensemble = {"weights": settings["ensemble"]["weights"]}
+    if ensemble["weights"] == "greedy":
+        probabilities, plain = cross_fitted(lambda chosen: chosen), cross_fitted(Blend.by_plain_view)
+        ensemble |= {"equal": figures(equal(stack)), "greedy": figures(probabilities)}
+    else:
+        probabilities, plain = blend(stack), blend.by_plain_view()(stack)
     ensemble["members"] = ensembles.contributions(stack, blend, figures)
     ensemble["all"] = figures(blend(stack))
-    found = tuning.tune(probabilities, targets, parts, judge, settings["tuning"])
+    wanted = tuning.for_an_average(settings["tuning"]) if settings["folds"] > 1 else settings["tuning"]
+    found = tuning.tune(probabilities, targets, parts, judge, wanted)
     by_fold = []
     for number in np.unique(fold):
         inside = fold == number
         chosen = None if found.decisions is None else found.decisions[inside]
         part = found._replace(probabilities=found.probabilities[inside], decisions=chosen)
         by_fold.append(scored(part, targets[inside], judge))
-    told = {
+    figures_of = {
         "ensemble": ensemble,
         "untuned": metrics.summary(probabilities, targets, judge),
         "tuning": found.steps,
         "final": scored(found, targets, judge),
-        "no_tta": scored(tuning.tune(plain, targets, parts, judge, settings["tuning"]), targets, judge),
+        "final_of": whose(len(by_fold), settings["folds"]),
+        "no_tta": scored(tuning.tune(plain, targets, parts, judge, wanted), targets, judge),
         "folds": by_fold,
     }
-    return told, blend, found
+    return figures_of, found
+
+
+def whose(folds: int, answering: int) -> str:
+    """Whose figure ``final`` is, in a sentence. folds: that hold images out; answering: networks that are averaged for others."""
+    each = (
+        "each held-out image, answered by the one fold that did not learn from it"
+        if folds > 1
+        else "the held-out images"
+    )
+    if answering == 1:
+        return f"of {each}"
+    return (
+        f"of {each}; the images to predict are answered by the average of {answering} networks, of which no image is held out: "
+        "it is as a rule better"
+    )

@@ -380,6 +380,22 @@ def pretrained(arch: str, weights: str, seed: int) -> tuple[Trunk, tuple[float, 
     return trunk_of(arch, model), mean, std
 
 
+def load_head(path: str | os.PathLike, part: str = "head") -> nn.Module:
+    """The head in a checkpoint, from its tensors named ``part``.*: one Linear layer, or the 0.7 head.
+
+    Raises UserError when they are neither.
+    """
+    state = tensors.load(path, prefix=f"{part}.")
+    if set(state) == {"weight", "bias"}:
+        made = nn.Linear(*reversed(state["weight"].shape))
+    elif "2.weight" in state and "6.weight" in state:
+        made = head(state["2.weight"].shape[1] // 2, len(state["6.weight"]), 0)
+    else:
+        raise UserError(f"{path}: it holds no {part} that this version knows; delete it and run again")
+    load_part(made, path, part)
+    return made
+
+
 def load_part(module: nn.Module, path: str | os.PathLike, part: str) -> None:
     """Fill a module from a checkpoint's tensors named ``part``.*. Raises UserError when they do not fit."""
     state = tensors.load(path, prefix=f"{part}.")

@@ -1,13 +1,14 @@
 """Pictures that no manifest knows: any folder of them, found, decoded, packed, answered as the submission answers, told."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from eightfold import ensembles, images, metrics, pixels
+from eightfold.ensembles import Blend
 from eightfold.files import UserError
 from eightfold.listing import files_below
 
@@ -55,26 +56,21 @@ def pack(
     return [(name, bad[name]) for name in names if name in bad]
 
 
-def combined(
-    logits: Sequence[np.ndarray], folds: Sequence[int], told: dict, tta: dict, average: str, several: bool
-) -> np.ndarray:
-    """What the networks say together, as `evaluate` has it for the test pictures: probabilities (n, classes).
+def combined(of_folds: Sequence[Mapping[str, np.ndarray]], blend: Blend, tta: Mapping) -> np.ndarray:
+    """What the networks say together, as `evaluate` has it for the test images: probabilities (n, classes).
 
-    logits: (1 + views, n, classes) of each network, a fold's snapshots in order; folds: the fold of each. told: `ensemble`
-    of metrics.json, whose greedy weights count; those of other runs, which are not at hand, are left out. tta: average and
-    weights of the views. average: of networks and folds.
+    of_folds: for each fold the logits (views, n, classes) of each network, by its key. blend: the members that answer, all of
+    them this run's. tta: average and weights of the views.
     """
-    of_folds = []
-    for fold in dict.fromkeys(folds):
-        own = [found for found, of in zip(logits, folds, strict=True) if of == fold]
-        stack = np.concatenate([metrics.probabilities_of(found, several) for found in own])
-        blended = ensembles.equal_blend(len(own), len(own[0]), [], tta, average, several)
-        greedy = {row["member"]: row["weight"] for row in told["members"]} if told["weights"] == "greedy" else {}
-        chosen = np.array([greedy.get(member.name, 0.0) for member in blended.members])
-        if chosen.sum() > 0:
-            blended = blended.each_for_itself(chosen)
-        of_folds.append(blended(stack))
-    return ensembles.mean_of_folds(of_folds, average, several)
+    answers = []
+    for logits in of_folds:
+        stack = []
+        for member in blend.members:
+            of_views = metrics.probabilities_of(logits[f"{member.stage}.{member.network}"], blend.several)
+            made = ensembles.of_network(of_views, tta["weights"], tta["average"], blend.several)
+            stack.append(made[0 if member.views == 1 else 1])
+        answers.append(blend(np.stack(stack)))
+    return ensembles.mean_of_folds(answers, blend.average, blend.several)
 
 
 def answers(

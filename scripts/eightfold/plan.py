@@ -304,17 +304,84 @@ class Plan:
         """The folds that predict a split: those that hold pictures out, or those that are submitted."""
         return (self.held_out if split == "valid" else self.submitted) if split in self.splits else []
 
+    # ---- who answers
+
+    def networks(self, stage: str) -> list[str]:
+        """The networks of a stage that may answer: "cycle1", ... for kept snapshots, "end" for what it ended with.
+
+        The last cycle's snapshot is the end, unless the stage ended with an average of weights.
+        """
+        settings, members = self.stages[stage], self.config["ensemble"]["members"]
+        chosen = members == "stages" and bool(self.held_out)  # without held-out images nothing can be chosen
+        if not settings["snapshots"] or not (chosen or members == "snapshots"):
+            return ["end"]
+        averaged = settings["averaging"] != "none"
+        return [f"cycle{cycle}" for cycle in range(1, settings["cycles"] + averaged)] + ["end"]
+
+    @cached_property
+    def candidates(self) -> list[dict]:
+        """The stages whose networks may answer, in the recipe's order: stage, size, train, networks, and in ``trunk`` the
+        stage whose trunk a head stage sits on (None: the starting one)."""
+        every = self.config["ensemble"]["members"] == "stages" and bool(self.held_out)
+        return [
+            {
+                "stage": name,
+                "size": stage["size"],
+                "train": stage["train"],
+                "trunk": None if stage["train"] == "all" else self.trunk_stage(name),
+                "networks": self.networks(name),
+            }
+            for name, stage in self.stages.items()
+            if every or name == self.last_stage
+        ]
+
+    @cached_property
+    def answering(self) -> list[str]:
+        """The stages whose checkpoints make the candidates: their own, and those that hold their trunks."""
+        needed = {name for stage in self.candidates for name in (stage["stage"], stage["trunk"])}
+        return [name for name in self.stages if name in needed]
+
+    @property
+    def answering_snapshots(self) -> list[str]:
+        """Those of the candidates whose snapshots may answer."""
+        return [stage["stage"] for stage in self.candidates if len(stage["networks"]) > 1]
+
+    @property
+    def answering_sizes(self) -> list[int]:
+        """The sizes (px) that the candidates see, rising."""
+        return sorted({stage["size"] for stage in self.candidates})
+
+    @property
+    def is_averaged(self) -> bool:
+        """Whether the networks of several folds answer for the images to predict, of whose mean no image is held out."""
+        return len(self.submitted) > 1
+
+    def _candidates_settings(self) -> dict:
+        keys = ("answering", "answering_sizes", "answering_snapshots", "candidates")
+        return {key: getattr(self, key) for key in keys} | {"arch": self.config["model"]["arch"]}
+
     def predict_settings(self) -> dict:
         settings = {
-            "size": self.stages[self.last_stage]["size"],
-            "train": self.stages[self.last_stage]["train"],
-            "views": self.config["tta"]["views"],
-            "arch": self.config["model"]["arch"],
+            **self._candidates_settings(),
+            "views": 1 + self.config["tta"]["views"],
             "device": self.config["device"],
             "augmentation": self.config["augmentation"],
             "seed": self.config["seed"],
         }
         return _sorted(settings)
+
+    def _answer_settings(self) -> dict:
+        """What turns members into an answer, for whoever averages them."""
+        tta = {key: self.config["tta"][key] for key in ("average", "weights")}
+        ensemble = {key: self.config["ensemble"][key] for key in ("average", "weights")}
+        networks = [[stage["stage"], network] for stage in self.candidates for network in stage["networks"]]
+        if not self.held_out:
+            ensemble["weights"] = "equal"
+        return {"tta": tta, "ensemble": ensemble, "networks": networks, "views": 1 + self.config["tta"]["views"]}
+
+    def choose_settings(self) -> dict:
+        judged = {"metric": self.config["metric"], "positive": self.config["submission"]["positive"]}
+        return _sorted({**self._answer_settings(), **judged, "runs": self.other_runs})
 
     # ---- new pictures
 
@@ -328,18 +395,15 @@ class Plan:
     def predict_new_settings(self) -> dict:
         """The listing digest makes pictures added, removed or replaced by others of another size be seen."""
         images = self.config["predict"]["images"]
-        size = self.stages[self.last_stage]["size"]
         what = {"images": images, "listing": listing_digest(images), "shown": 60, "sure": 0.8}
-        tta = {key: self.config["tta"][key] for key in ("average", "weights")}
-        ensemble = self.config["ensemble"]
-        what |= {"ensemble": ensemble["average"], "runs": self.other_runs, "snapshots": ensemble["snapshots"]}
-        what |= {"short_side": short_side_for(size), "suffix": self.config["data"]["suffix"]}
-        return _sorted({**self.predict_settings(), **tta, **what})
+        what |= {"answer": self._answer_settings(), "suffix": self.config["data"]["suffix"], "runs": self.other_runs}
+        what["short_sides"] = [short_side_for(size) for size in self.answering_sizes]
+        return _sorted({**self.predict_settings(), **what})
 
     def export_settings(self) -> dict:
         """``checked``: pictures whose probabilities must come out within ``tolerance``."""
-        settings = {key: value for key, value in self.predict_settings().items() if key not in ("views", "device")}
-        settings |= {"checked": 64, "tolerance": 1e-4, "snapshots": self.config["ensemble"]["snapshots"]}
+        settings = {**self._candidates_settings(), "seed": self.config["seed"], "answer": self._answer_settings()}
+        settings |= {"checked": 64, "tolerance": 1e-4, "runs": self.other_runs}
         return _sorted({**settings, "augmentation": {"crop": self.config["augmentation"]["crop"]}})
 
     def job_settings(self) -> dict:
@@ -353,18 +417,8 @@ class Plan:
         return [f"results/{run}" for run in self.config["ensemble"]["runs"]]
 
     def evaluate_settings(self) -> dict:
-        ensemble = {key: self.config["ensemble"][key] for key in ("average", "weights")}
-        settings = {key: self.config[key] for key in ("metric", "tuning", "seed")}
-        return _sorted(
-            {
-                **settings,
-                "average": self.config["tta"]["average"],
-                "weights": self.config["tta"]["weights"],
-                "ensemble": ensemble,
-                "runs": self.other_runs,
-                "positive": self.config["submission"]["positive"],
-            }
-        )
+        settings = {**self.choose_settings(), "seed": self.config["seed"], "folds": len(self.submitted)}
+        return _sorted({**settings, "tuning": self.config["tuning"]})
 
     @property
     def answer_separator(self) -> str:
@@ -392,9 +446,9 @@ class Plan:
     def insight_settings(self) -> dict:
         """``most``: pictures on the map; ``per_sheet``: pictures on a sheet of Grad-CAM."""
         what = {"fold": self.first_fold, "most": 1000, "per_sheet": 6, "seed": self.config["seed"]}
-        keys = ("arch", "size", "device")
-        settings = {key: value for key, value in self.predict_settings().items() if key in keys}
-        return _sorted({**settings, **what, "augmentation": {"crop": self.config["augmentation"]["crop"]}})
+        what |= {"arch": self.config["model"]["arch"], "size": self.stages[self.last_stage]["size"]}
+        what |= {"device": self.config["device"], "augmentation": {"crop": self.config["augmentation"]["crop"]}}
+        return _sorted(what)
 
     def submit_settings(self) -> dict:
         """``poll_s``: seconds between two looks for the score; ``wait_s``: after how many to stop looking."""

@@ -1,39 +1,19 @@
 """Prediction: logits of every view, then one table of probabilities."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from eightfold import inference, tensors
+from eightfold import finished, inference, tensors
 from eightfold.devices import Device
 from eightfold.files import UserError
-from eightfold.metrics import probabilities_of
-from eightfold.runtime import counted
+from eightfold.finished import Kind, Network
+from eightfold.runtime import counted, log
 from eightfold.shards import BATCH
-
-
-def logits_of_views(
-    net: nn.Module,
-    source: Callable[[np.ndarray, int], torch.Tensor],
-    rows: np.ndarray,
-    views: int,
-    device: Device,
-    classes: int = 0,
-) -> torch.Tensor:
-    """Logits of the plain view and of views 1 to ``views``: float32 (1 + views, rows, classes).
-
-    ``classes`` need only be told where there may be no rows.
-    """
-    net = net.to(device.device, memory_format=torch.channels_last).eval()
-    batches = (1 + views) * -(-len(rows) // BATCH)
-    with counted(batches, "prediction", " batches") as told:
-        return torch.stack(
-            [inference.outputs(net, source, rows, view, device, classes, told) for view in range(1 + views)]
-        )
 
 
 def logits_of_heads(
@@ -43,30 +23,57 @@ def logits_of_heads(
     rows: np.ndarray,
     views: int,
     device: Device,
-) -> torch.Tensor:
-    """Logits of several heads on one trunk, which sees each view once: float32 (heads, 1 + views, rows, classes)."""
+) -> list[torch.Tensor]:
+    """Logits of heads on one trunk, which sees each view once: for each head float32 (views, rows, classes).
+
+    views: 1 is the plain view alone; more adds the random views 1, 2, ...
+    """
     trunk = trunk.to(device.device, memory_format=torch.channels_last).eval()
     heads = [head.to(device.device).eval() for head in heads]
-    logits = torch.empty(len(heads), 1 + views, len(rows), heads[0][-1].out_features)
-    with counted((1 + views) * -(-len(rows) // BATCH), "prediction", " batches") as told:
-        for view in range(1 + views):
-            start = 0
-            for pooled in inference.batches(trunk, source, rows, view, device, told):
-                end = start + len(pooled)
+    found: list[list[list[torch.Tensor]]] = [[] for _ in heads]
+    with counted(views * -(-len(rows) // BATCH), "prediction", " batches") as advance:
+        for view in range(views):
+            for of_head in found:
+                of_head.append([])
+            for pooled in inference.batches(trunk, source, rows, view, device, advance):
                 with torch.inference_mode(), device.autocast():
                     inputs = pooled.to(device.device)
-                    for head, found in zip(heads, logits, strict=True):
-                        found[view, start:end] = head(inputs).float().cpu()
-                start = end
-    return logits
+                    for head, of_head in zip(heads, found, strict=True):
+                        of_head[-1].append(head(inputs).float().cpu())
+    return [torch.stack([torch.cat(of_view) for of_view in of_head]) for of_head in found]
 
 
-def join(paths: Sequence[str | os.PathLike], rows: np.ndarray, identity: str) -> torch.Tensor:
-    """Logits (members, 1 + views, rows, classes) of ``rows``, from files that hold consecutive parts of them."""
+def logits_of_networks(
+    networks: Sequence[Network],
+    kind: Kind,
+    views_of: Mapping[str, int],
+    source_of: Callable[[int], Callable],
+    rows: np.ndarray,
+    device: Device,
+) -> dict[str, torch.Tensor]:
+    """Logits of each network by its key: float32 (views, rows, classes).
+
+    views_of: how many views each key asks for. source_of: gives the source of views of a size (px).
+    """
+    found = {}
+    for group in finished.by_trunk(networks):
+        most = max(views_of[network.key] for network in group)
+        if not len(rows):
+            found |= {n.key: torch.empty(views_of[n.key], 0, kind.classes) for n in group}
+            continue
+        trunk, heads = finished.trunk_and_heads(group, kind)
+        log.info("%s: %d images, %d view(s)", ", ".join(n.key for n in group), len(rows), most)
+        logits = logits_of_heads(trunk, heads, source_of(group[0].size), rows, most, device)
+        found |= {n.key: of_head[: views_of[n.key]] for n, of_head in zip(group, logits, strict=True)}
+    return found
+
+
+def join(paths: Sequence[str | os.PathLike], rows: np.ndarray, identity: str) -> dict[str, torch.Tensor]:
+    """Logits by key (views, rows, classes) of ``rows``, from files that hold consecutive parts of them."""
     parts = [tensors.load(path, identity) for path in paths]
     if torch.cat([part["rows"] for part in parts]).tolist() != rows.tolist():
         raise UserError(f"{Path(paths[0]).parent}: the parts are not those of these images; delete it and run again")
-    return torch.cat([part["logits"] for part in parts], 2)
+    return {key: torch.cat([part[key] for part in parts], 1) for key in parts[0] if key != "rows"}
 
 
 def view_weights(views: int, kind: str) -> np.ndarray:
@@ -90,13 +97,6 @@ def mean_probabilities(probabilities: np.ndarray, weights: Sequence[float], kind
         return (probabilities * weights).sum(0)
     mean = np.exp((np.log(np.maximum(probabilities, 1e-300)) * weights).sum(0))
     return mean
-
-
-def combine(logits: np.ndarray, single_label: bool, average: str, weights: str) -> np.ndarray:
-    """Logits of views (1 + views, n, classes) to probabilities (n, classes)."""
-    return mean_members(
-        probabilities_of(logits, not single_label), view_weights(len(logits) - 1, weights), average, single_label
-    )
 
 
 def mean_members(probabilities: np.ndarray, weights: Sequence[float], average: str, single_label: bool) -> np.ndarray:

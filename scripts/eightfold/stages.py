@@ -80,6 +80,11 @@ def checkpoint_tensors(net: nn.Module) -> dict:
     return net.state_dict() if isinstance(net, nets.Net) else {f"head.{k}": v for k, v in net.state_dict().items()}
 
 
+def identity_beside(checkpoint: str | os.PathLike) -> Path:
+    """The stage.json that says what a stage's checkpoint and snapshots are."""
+    return Path(checkpoint).with_name("stage.json")
+
+
 def resume_file(told: str | os.PathLike, identity: str) -> Path:
     """What a killed stage goes on from. ``told``: the stage.json, <run>/fold<fold>/<stage>/stage.json, that it is to write.
 

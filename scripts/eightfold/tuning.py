@@ -37,6 +37,12 @@ def untuned(metric: str) -> dict:
     return {"metric": metric, "temperature": 1.0, "clip": 0.0, "thresholds": None, "cut_points": None}
 
 
+def for_an_average(settings: dict) -> dict:
+    """The settings of `tune` where the networks of several folds answer together: what is fitted on each of them, out of fold,
+    is not what their mean wants, which is surer than it should be by less, or not at all (docs/experiments.md)."""
+    return {**settings, "temperature": False, "clip": False}
+
+
 def parts_of(folds: np.ndarray, seed: int, parts: int = 5) -> np.ndarray:
     """The part of each row for cross-fitting: its fold where there are several, else one of ``parts`` at random."""
     if len(np.unique(folds)) > 1:
