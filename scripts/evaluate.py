@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eightfold import ensembles, evaluation, manifest, metrics, prediction, tuning
+from eightfold import ensembles, evaluation, evidence, manifest, metrics, prediction, tuning
 from eightfold.files import read_json, write_json, write_table
 from eightfold.runtime import job, log
 
@@ -45,6 +45,7 @@ with job(snakemake.log[0], snakemake.threads):
             evaluation.of_stage(read_json(path), predicted, targets, judge)
             for path, predicted in zip(given.stages, given.stages_valid, strict=True)
         ],
+        "by_stage": evidence.of_run(map(evidence.read_stage, given.stages, given.stages_valid), targets, judge),
     }
 
     held_out = [evaluation.read_answers(path, several) for path in getattr(given, "valid", [])]
@@ -59,6 +60,7 @@ with job(snakemake.log[0], snakemake.threads):
         stack, plain = with_runs(own, "valid", rows), own[::views].mean(0)
         told, blend, found = evaluation.judged(stack, plain, fold, targets[rows], blend, judge, settings)
         outcome |= told
+        outcome["baseline"] = evaluation.baseline(targets, np.flatnonzero(splits != "test"), rows, fold, judge)
         values, probabilities = found.values, found.probabilities
         log.info("held-out images: %s", ", ".join(f"{k} {v:.4f}" for k, v in told["final"].items() if k != "images"))
         for step in found.steps:
