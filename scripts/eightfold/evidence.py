@@ -118,20 +118,3 @@ def _within(folds: Sequence[Mapping], final: np.ndarray) -> dict:
         "since_best": {"epochs": [epoch + 1 for epoch in best], **difference(final, at_best)},
         "last_cycle": difference(final, earlier),
     }
-
-
-def stage_of(member: str, stages: Sequence[str]) -> str | None:
-    """The stage whose network a member of the ensemble is, by its name ("all_224, snapshot 2"); None where it names none."""
-    named = [stage for stage in stages if member == stage or member.startswith((f"{stage},", f"{stage} ", f"{stage}:"))]
-    return max(named, key=len, default=None)
-
-
-def weights_by_stage(members: Sequence[Mapping], stages: Sequence[str]) -> dict[str, float] | None:
-    """What the networks of each stage weigh in the answer together; None where its members are not of several stages.
-
-    members: rows with "member" and "weight". A run whose last stage alone could answer has made no choice among stages.
-    """
-    of = [(stage_of(row["member"], stages), row["weight"]) for row in members]
-    if not any(stage for stage, _ in of):
-        return None
-    return {stage: float(sum(weight for named, weight in of if named == stage)) for stage in stages}

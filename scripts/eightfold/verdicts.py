@@ -33,7 +33,8 @@ def verdicts(
 ) -> dict[str, dict]:
     """{stage: {"kind", "title", "text", "undone"}} of `evidence.of_run`'s rows.
 
-    histories: the training losses of each stage's epochs, as training printed them. baseline: the log loss of the class
+    histories: the training losses of each stage's epochs, as training printed them; none where they
+    are of weighted images or classes. baseline: the log loss of the class
     shares. weights: what each stage's networks weigh in the answer; None where the answer was not chosen among stages.
     """
     found, before = {}, None
@@ -112,6 +113,12 @@ def _of_gap(row: Mapping, train: Mapping, history: Sequence[float]) -> tuple[str
             "The validation loss still falls." if falls else "Stop here or earlier, augment more, or use more images."
         )
         return "over-fitting", text
+    if astray:
+        text = f"On its training images the loss is higher without dropout and augmentation than with them ({history[-1]:.3g}): "
+        return (
+            "unknown",
+            text + "BatchNorm's running figures do not fit the weights. Take more steps, or a lower learning rate.",
+        )
     if falls and not _exceeds(gap, CLEAR):
         fall = _with_error(-last["by"], last["error"])
         text = (
@@ -159,3 +166,20 @@ def _exceeds(change: Mapping, factor: float) -> bool:
 
 def _with_error(value: float, error: float | None) -> str:
     return f"{value:.3g}" + (f" ± {error:.2g}" if error is not None else "")
+
+
+def stage_of(member: str, stages: Sequence[str]) -> str | None:
+    """The stage whose network a member of the ensemble is, by its name ("all_224, snapshot 2"); None where it names none."""
+    named = [stage for stage in stages if member == stage or member.startswith((f"{stage},", f"{stage} ", f"{stage}:"))]
+    return max(named, key=len, default=None)
+
+
+def weights_by_stage(members: Sequence[Mapping], stages: Sequence[str]) -> dict[str, float] | None:
+    """What the networks of each stage weigh in the answer together; None where its members are not of several stages.
+
+    members: rows with "member" and "weight". A run whose last stage alone could answer has made no choice among stages.
+    """
+    of = [(stage_of(row["member"], stages), row["weight"]) for row in members]
+    if not any(stage for stage, _ in of):
+        return None
+    return {stage: float(sum(weight for named, weight in of if named == stage)) for stage in stages}
