@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eightfold import ensembles, evaluation, prediction, tuning
+from eightfold import ensembles, evaluation, evidence, prediction, tuning
 from eightfold.files import read_json, write_json, write_table
 from eightfold.runtime import job, log
 
@@ -38,6 +38,7 @@ with job(snakemake.log[0], snakemake.threads):
             evaluation.of_stage(read_json(path), predicted, targets, judge)
             for path, predicted in zip(given.stages, given.stages_valid, strict=True)
         ],
+        "by_stage": evidence.of_run(map(evidence.read_stage, given.stages, given.stages_valid), targets, judge),
     }
 
     rows, probabilities, values = np.empty(0, int), np.empty((0, len(classes))), tuning.untuned(judge.name)
@@ -47,6 +48,7 @@ with job(snakemake.log[0], snakemake.threads):
         equal = evaluation.equal_blend(settings, opened.multi_label)
         figures, found = evaluation.judged(stack, fold, targets[rows], equal, blend, judge, settings)
         outcome |= figures
+        outcome["baseline"] = evaluation.baseline(targets, np.flatnonzero(splits != "test"), rows, fold, judge)
         values, probabilities = found.values, found.probabilities
         log.info("held-out images: %s", ", ".join(f"{k} {v:.4f}" for k, v in figures["final"].items() if k != "images"))
         for step in found.steps:

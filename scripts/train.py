@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from eightfold import distributed, lr_finder, metrics, schedules, stages, tensors, training
+from eightfold import distributed, evidence, lr_finder, metrics, schedules, stages, tensors, training
 from eightfold.devices import device
 from eightfold.files import file_digest, identity_of, read_json, write_json, write_table
 from eightfold.nets import groups
@@ -71,7 +71,14 @@ with job(snakemake.log[0], snakemake.threads):
             seen = records.valid_logits
         elif len(held_out):  # weights are averaged, or the run was stopped after its last epoch
             seen = training.logits_of(setting.net, setting.source, held_out, 0, here)
-    tensors.save(made.valid, {"rows": torch.tensor(held_out), "logits": torch.tensor(seen)}, identity)
+        learned, learned_view = np.empty(0), None
+        if len(held_out):  # without them nothing can be compared with it
+            learned, learned_view = training.losses_on_training_images(
+                setting.net, setting.source, setting.targets, setting.train_rows, stage, settings["seed"], here
+            )
+    by_epoch = np.stack(records.valid_losses) if records.valid_losses else np.empty((0, len(held_out)), np.float32)
+    answers = {"rows": torch.tensor(held_out), "logits": torch.tensor(seen), "losses": torch.tensor(by_epoch)}
+    tensors.save(made.valid, answers, identity)
     tensors.save(made.checkpoint, stages.checkpoint_tensors(setting.net), identity)
     cycles = range(1, stage["cycles"] + 1) if settings["snapshots"] else []
     saved = {f"snapshot{c}.{name}": value for c in cycles for name, value in tensors.load(kept(c), identity).items()}
@@ -94,6 +101,11 @@ with job(snakemake.log[0], snakemake.threads):
         "snapshots": len(cycles),
         "snapshots_digest": file_digest(made.snapshots),
         "train_loss": last["train_loss"],
+        # As the validation loss is measured: in eval mode, on the view named (0 is the plain one).
+        **dict(zip(("train_loss_eval", "train_loss_eval_se"), evidence.mean_and_error(learned), strict=True)),
+        "train_images_evaluated": len(learned),
+        "train_view_evaluated": learned_view,
+        "cycle_ends": list({row["cycle"]: row["epoch"] for row in records.epochs}.values()),
         "metrics": {name: figures[name] for name in ("accuracy", "log_loss") if figures},
         "precision": here.precision,
         "device": here.device.type,

@@ -15,6 +15,19 @@ def test_it_says_the_score_and_where_to_look(tmp_path):
     assert told.endswith(f"labels:    {tmp_path / 'predict/new/predictions.csv'}") and "report.html" not in told
 
 
+def test_a_baseline_stands_beside_the_score_and_the_score_says_whose_it_is(tmp_path):
+    final = {"accuracy": 0.9, "log_loss": 0.25, "images": 100}
+    told = {"final": final, "final_of": "one network, out of fold"}
+    write_json(tmp_path / "metrics.json", told | {"baseline": {"class": "bees", "accuracy": 0.54, "log_loss": 0.69}})
+    first, second = summary(tmp_path).splitlines()
+    assert first.endswith("on 100 pictures that had no part in training: one network, out of fold")
+    assert second == "without a look at the pictures: always bees: accuracy 0.5400, class shares: log loss 0.6900"
+    write_json(
+        tmp_path / "metrics.json", {"final": final, "baseline": {"class": None, "accuracy": 0.5, "log_loss": 0.7}}
+    )
+    assert "class shares: accuracy 0.5000" in summary(tmp_path)
+
+
 def test_a_run_without_figures_is_no_error(tmp_path):
     assert summary(tmp_path) == ""
     write_json(tmp_path / "metrics.json", {"final": {}})

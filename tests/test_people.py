@@ -268,6 +268,19 @@ def test_a_comparison_shows_what_differs_and_what_it_did(tmp_path):
     assert "<script" not in page and "+6.00" in page and page.count("<polyline") == 4
 
 
+def test_a_comparison_shows_the_baseline_of_each_run(tmp_path):
+    runs = [made_run(tmp_path / name, 0.9) for name in ("a", "b")]
+    told = {"final": {"accuracy": 0.9, "log_loss": 0.5, "images": 400}, "stages": []}
+    write_json(tmp_path / "a/metrics.json", told | {"baseline": {"class": "bees", "accuracy": 0.54, "images": 400}})
+    runs[0] = compare.read_run(tmp_path / "a")
+    table = compare.table(runs)
+    assert table["accuracy_baseline"][0] == 0.54 and np.isnan(table["accuracy_baseline"][1])
+    assert "log_loss_baseline" not in table
+    page = compare.page(runs)
+    assert page.count("baseline 54.00\u00a0%") == 1 and "Baseline: the class shares" in page
+    assert "Baseline" not in compare.page(runs[1:])
+
+
 def test_a_narrow_range_of_losses_has_ticks_too():
     for low, high in ((-0.2, -0.05), (-3, 2), (-0.13, -0.1), (0.001, 0.3)):
         ticks = course.loss_ticks(low, high)

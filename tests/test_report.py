@@ -1,5 +1,6 @@
 """The report page: built from files with hostile texts, it is whole, inert and fetches nothing; and its two doors."""
 
+import html
 import html.parser
 import itertools
 import json
@@ -56,6 +57,39 @@ class Page(html.parser.HTMLParser):
             self.text += data
 
 
+def words_of_cells(row):
+    """The text of each cell of a row of HTML."""
+    cells = re.findall(r"<t[dh][ >].*?</t[dh]>", row, re.DOTALL)
+    return [" ".join(html.unescape(re.sub(r"<[^>]*>", " ", cell)).split()) for cell in cells]
+
+
+def measured():
+    """What `evaluate` adds to metrics.json of two stages of which the last did harm, and was left out of the answer."""
+    before = {"log_loss": {"by": 0.12, "error": 0.03}, "accuracy": {"by": -0.05, "error": 0.04}}
+    shared = {"folds": ["0"], "epochs": 2, "images": 60, "since_best": None, "last_cycle": {"by": -0.1, "error": 0.02}}
+    shared |= {"errors": {"accuracy": 0.03, "log_loss": 0.02}}
+    training = {"log_loss": 0.15, "error": 0.01, "images": 240, "view": 0}
+    head = {"stage": "head", "figures": {"accuracy": 0.95, "log_loss": 0.2}, "training": training, "before": None}
+    whole = {"stage": "all", "figures": {"accuracy": 0.9, "log_loss": 0.32}, "training": training}
+    names = [f"{stage}, snapshot {k}, view {j}" for stage in ("head", "all") for k in (1, 2, 3) for j in range(5)]
+    members = [
+        {
+            "member": name,
+            "weight": 1 / 8 if k < 8 else 0,
+            "alone": {"log_loss": 0.3 - k / 200},
+            "without": {"log_loss": 0.21},
+        }
+        for k, name in enumerate(names)
+    ]
+    return {
+        "metric": "log_loss",
+        "by_stage": [shared | head, shared | whole | {"before": {"stage": "head"} | before}],
+        "baseline": {"class": EVIL, "accuracy": 0.54, "log_loss": 0.69, "images": 60},
+        "final_of": f"the average that answers {EVIL}",
+        "ensemble": {"weights": "greedy", "members": members, "all": {"log_loss": 0.2}},
+    }
+
+
 def make_run(root, folds=("0",), validated=True):
     """The files of a run, and the named lists that report.gather takes."""
     rng = np.random.default_rng(0)
@@ -78,7 +112,8 @@ def make_run(root, folds=("0",), validated=True):
     }
     figure = {"accuracy": 0.95, "log_loss": 0.2, "images": 60}
     final = {"final": figure, "no_tta": {**figure, "accuracy": 0.9}} if validated else {"final": {}, "no_tta": {}}
-    write_json(files["metrics"][0], {**final, "stages": [], "folds": [figure] * len(folds) if validated else []})
+    told = {**final, "stages": [], "folds": [figure] * len(folds) if validated else []}
+    write_json(files["metrics"][0], told | (measured() if validated else {}))
     counts = {"train": 300, "valid": 0, "test": 7, "rejected": 1}
     write_json(files["manifest_identity"][0], {"classes": CLASSES, "task": "single", "counts": counts, "root": EVIL})
     write_json(files["folds"][0], {"method": "stratified", "folds": 5, "counts": {"0": 60, "-1": 3}})
@@ -236,6 +271,42 @@ def test_the_headline_says_how_sure_it_is(page):
     assert "without TTA 90.00 %" in text and "Accuracy by fold: 95.00 %, 95.00 %." in text
     assert "1 h 00 min" in text and "highest memory 800 MB" in text
     assert "all · fold 1" in text and "0.0001 / 0.001 / 0.01" in text
+
+
+def test_a_baseline_stands_beside_every_score(page):
+    text = " ".join(Page(page).text.split())
+    assert f"always {EVIL}: 54.00 %" in text and "class shares: 0.6900" in text
+    foot = re.search(r"<tfoot><tr>(.*?no training.*?)</tr></tfoot>", page, re.DOTALL)[1]
+    assert words_of_cells(foot)[1:3] == ["no training", "54.00 %"] and "0.6900" in foot
+    assert f"The figures above are those of the average that answers {EVIL}." in text
+
+
+def test_the_table_of_stages_shows_paired_changes_weights_and_what_was_undone(page):
+    row = re.search(r'<tr><th scope="row"><a href="#stage-2">all</a>.*?</tr>', page, re.DOTALL)[0]
+    cells = words_of_cells(row)
+    assert cells[:2] == ["all all layers · 64 px · 2 epochs", "Worse than the stage before, undone"]
+    assert cells[2:7] == [
+        "90.00 % ± 3.00 %",
+        "−5.00 % ± 4.00 %",
+        "0.3200 ± 0.0200",
+        "+0.1200 ± 0.0300",
+        "0.1500 ± 0.0100",
+    ]
+    assert cells[7] == "0.00 %"
+    text = " ".join(Page(page).text.split())
+    assert "0.12 ± 0.03 more than after head" in text and "It is undone: it has no part in the answer." in text
+
+
+def test_members_without_weight_are_counted_and_not_listed(tmp_path):
+    files = make_run(tmp_path)
+    table = report.gather(files, SETTINGS)["ensemble"]
+    assert len(table["rows"]) == 8 and table["idle"] == 22 and table["members"] == 30
+    weights = {group["name"]: (group["weight"], group["answering"], group["members"]) for group in table["groups"]}
+    assert weights == {"head": (1, 8, 15), "all": (0, 0, 15)}
+    assert table["best"]["full"] == "all, snapshot 3, view 4" and table["rows"][0]["name"] == "snapshot 1, view 0"
+    text = " ".join(Page(report.render(report.gather(files, SETTINGS))).text.split())
+    assert "8 of them answer; 22 got no weight and are left out of the table" in text
+    assert "8 of 15" in text and "snapshot 3, view 4 (log_loss 0.1550)" in text
 
 
 def test_a_run_without_validation_says_so(tmp_path):

@@ -1,12 +1,10 @@
 """eightfold.review against scikit-learn and brute force."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
 from eightfold import review
-from eightfold.verdicts import verdict
 
 
 def single(n=200, classes=5, seed=0):
@@ -153,31 +151,3 @@ def test_nothing_to_validate_is_no_error():
         assert found["images"] == 0 and found["ece"] is None and found["confused"] == []
         for choose in (review.most_correct, review.most_incorrect, review.most_uncertain):
             assert choose(p, y, 8).tolist() == []
-
-
-def history(train, valid):
-    return pd.DataFrame({"epoch": range(len(train)), "train_loss": train, "valid_loss": valid})
-
-
-@pytest.mark.parametrize(
-    ("train", "valid", "kind"),
-    [
-        ([0.9, 0.6], [0.5, 0.3], "under-fitting"),
-        ([0.5, 0.05], [0.3, 0.25], "over-fitting"),
-        ([0.5, 0.3, 0.2], [0.3, 0.2, 0.26], "over-fitting"),  # it has been better
-        ([0.5, 0.28], [0.3, 0.25], "balanced"),  # dropout and augmentation make this gap
-        ([0.03], [0.015], "balanced"),  # twice as much, of next to nothing
-        ([0.3], [None], "unknown"),
-        ([0.3], [""], "unknown"),
-        ([float("nan")], [0.3], "unknown"),
-        ([0.3, 0.3], [0.3, float("inf")], "unknown"),
-        ([], [], "unknown"),
-    ],
-)
-def test_verdict(train, valid, kind):
-    found = verdict(history(train, valid), {"accuracy": 0.9})
-    assert found["kind"] == kind and found["text"].endswith(".")
-
-
-def test_verdict_of_a_history_without_validation_column():
-    assert verdict(pd.DataFrame({"epoch": [0], "train_loss": [0.4]}))["kind"] == "unknown"

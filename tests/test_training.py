@@ -75,7 +75,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 def without_seconds(records):
     epochs = [{key: value for key, value in row.items() if key != "seconds"} for row in records.epochs]
-    return records.batches, epochs
+    return records.batches, epochs, [losses.tolist() for losses in records.valid_losses]
 
 
 # ---- what is computed
@@ -435,3 +435,73 @@ def test_logits_of_the_last_epoch_are_those_of_the_network_that_is_kept(tmp_path
     records = trained(net, tmp_path)
     again = training.logits_of(net, vectors, np.arange(21, 30), 0, CPU)
     assert np.array_equal(records.valid_logits, again)
+
+
+def test_the_losses_of_validation_rows_after_each_epoch_have_the_mean_that_is_reported(tmp_path):
+    net = head()
+    records = trained(net, tmp_path)
+    assert [losses.mean() for losses in records.valid_losses] == pytest.approx(
+        [row["valid_loss"] for row in records.epochs]
+    )
+    with torch.no_grad():
+        logits = net.eval()(vectors(np.arange(21, 30), 0))
+    expected = nn.functional.cross_entropy(logits, torch.tensor(targets()[21:30]), reduction="none").numpy()
+    np.testing.assert_allclose(records.valid_losses[-1], expected, rtol=1e-5)
+    assert trained(head(), tmp_path / "all", valid_rows=np.arange(0)).valid_losses == []
+
+
+# ---- the training loss in eval mode
+
+
+class Source:
+    """`vectors`, of which some views are there."""
+
+    def __init__(self, *views):
+        self.views, self.asked = views, []
+
+    def holds(self, rows, view):
+        return view in self.views
+
+    def __call__(self, rows, view):
+        self.asked.append((rows.tolist(), view))
+        return vectors(rows, view)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_training_loss_is_measured_as_the_validation_loss_is(several):
+    """Without dropout, by the running figures of BatchNorm, on the plain view; and it leaves the network as it was."""
+    net, rows = head(classes=3), np.arange(3, 21)
+    y = np.arange(30) % 3
+    y = np.eye(3, dtype=np.float32)[y] if several else y
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    losses, view = training.losses_on_training_images(
+        net.train(), Source(0, 1), y, rows, STAGE | {"train": "head"}, 5, CPU
+    )
+    with torch.no_grad():
+        logits = net.eval()(vectors(rows, 0))
+    of_torch = nn.functional.binary_cross_entropy_with_logits if several else nn.functional.cross_entropy
+    expected = of_torch(logits, torch.tensor(y[rows]), reduction="none").numpy()
+    assert view == 0
+    np.testing.assert_allclose(losses, expected.mean(1) if several else expected, rtol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_where_the_plain_view_is_not_cached_the_first_view_replaces_it():
+    source = Source(3)
+    _, view = training.losses_on_training_images(
+        head(), source, targets(), np.arange(9), STAGE | {"first_view": 3, "train": "head"}, 5, CPU
+    )
+    assert view == 3 and {asked for _, asked in source.asked} == {3}
+
+
+def test_a_stage_of_all_layers_evaluates_a_sample_that_stages_share(monkeypatch):
+    monkeypatch.setattr(training, "MOST_EVALUATED", 10)
+    rows, seen = np.arange(3, 30), []
+    for name, kind in (("one", "all"), ("other", "all"), ("third", "head")):
+        source = Source(0)
+        stage = STAGE | {"name": name, "train": kind}
+        losses, _ = training.losses_on_training_images(head(), source, targets(), rows, stage, 5, CPU)
+        seen.append([row for asked, _ in source.asked for row in asked])
+        assert len(losses) == len(seen[-1])
+    assert seen[0] == seen[1] and len(set(seen[0])) == 10 and set(seen[0]) <= set(rows.tolist())
+    assert seen[2] == rows.tolist()

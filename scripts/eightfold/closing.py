@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eightfold.files import UserError, read_json
-from eightfold.wording import share_error
+from eightfold.wording import baseline_name, share_error
 
 
 def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str:
@@ -17,14 +17,20 @@ def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str
     """
     run, lines = Path(run), []
     try:
-        final = read_json(run / "metrics.json").get("final") or {}
+        metrics = read_json(run / "metrics.json")
     except (OSError, UserError):
-        final = {}
+        metrics = {}
+    final, baseline, whose = (metrics.get(key) or {} for key in ("final", "baseline", "final_of"))
     images, accuracy, loss = final.get("images"), final.get("accuracy"), final.get("log_loss")
     error = share_error(accuracy, images)
     if error is not None:
         told = f"accuracy {accuracy:.4f} ± {error:.4f}" + (f", log loss {loss:.4f}" if loss is not None else "")
-        lines.append(f"{told}, on {images} pictures that had no part in training")
+        lines.append(f"{told}, on {images} pictures that had no part in training" + (f": {whose}" if whose else ""))
+        shown = [
+            (name, text) for name, text in (("accuracy", "accuracy"), ("log_loss", "log loss")) if name in baseline
+        ]
+        by = [f"{baseline_name(baseline, name)}: {text} {baseline[name]:.4f}" for name, text in shown]
+        lines += [f"without a look at the pictures: {', '.join(by)}"] if by else []
     if new is None:
         folder, there = (
             run,

@@ -53,6 +53,7 @@ def read_run(folder: Path) -> dict:
         "known": bool(config),
         "figures": final,
         "errors": {name: value for name, value in error.items() if value is not None},
+        "baseline": {k: v for k, v in (metrics.get("baseline") or {}).items() if k in final},
         "images": images,
         "seconds": None if times is None else float(times["seconds"].sum()),
         "curve": curve(metrics.get("stages") or [], folder),
@@ -87,6 +88,8 @@ def table(runs: Sequence[Mapping]) -> pd.DataFrame:
             row[name] = run["figures"].get(name)
             if any(name in other["errors"] for other in runs):
                 row[f"{name}_se"] = run["errors"].get(name)
+            if any(name in other["baseline"] for other in runs):
+                row[f"{name}_baseline"] = run["baseline"].get(name)
         row |= {"images": run["images"], "seconds": run["seconds"]}
         rows.append(row | {key: run["config"].get(key, "") for key in differing(runs)})
     return pd.DataFrame(rows)
@@ -208,6 +211,7 @@ def page(runs: Sequence[Mapping]) -> str:
         cells = [
             f'<td class="n">{_figure(f, run["figures"].get(f))}'
             + (f"<small>± {_figure(f, run['errors'][f])}</small>" if f in run["errors"] else "")
+            + (f"<small>baseline {_figure(f, run['baseline'][f])}</small>" if f in run["baseline"] else "")
             for f in figures
         ]
         seconds = "–" if run["seconds"] is None else time_text(run["seconds"])
@@ -258,6 +262,11 @@ def page(runs: Sequence[Mapping]) -> str:
     note = (
         f"<p class=soft>The settings of {esc(', '.join(unknown))} are unknown (no config.json).</p>" if unknown else ""
     )
+    baseline = (
+        " Baseline: the class shares of the training pictures, given to every picture."
+        if any(run["baseline"] for run in runs)
+        else ""
+    )
     told = "<p>No two runs differ in three settings or fewer.</p>"
     if pairs:
         told = (
@@ -274,7 +283,7 @@ border-bottom:1px solid #8885}}.n{{text-align:right;font-variant-numeric:tabular
 i{{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin-right:.4em}}svg{{width:100%;height:auto;font-size:11px}}
 svg text{{fill:currentColor}}.grid{{stroke:#8884}}td:not(.n){{overflow-wrap:anywhere}}td.n{{white-space:nowrap}}.scroll svg{{min-width:34rem}}a{{color:inherit}}
 </style></head><body><h1>Runs compared</h1>
-<p>{len(runs)} finished runs. ± is one standard error; of the settings, those that differ.</p>{note}
+<p>{len(runs)} finished runs. ± is one standard error; of the settings, those that differ.{baseline}</p>{note}
 <div class="scroll" tabindex="0" role="region" aria-label="Runs"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>
 {grouped}
 <h2>Which change made which difference</h2>{told}

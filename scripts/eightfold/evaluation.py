@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from eightfold import ensembles, manifest, metrics, tensors, tuning
+from eightfold import ensembles, manifest, metrics, prediction, tensors, tuning
 from eightfold.ensembles import Blend, Member
 from eightfold.files import checked, read_json
 from eightfold.metrics import Judge
@@ -190,3 +190,19 @@ def whose(folds: int, answering: int) -> str:
         f"of {each}; the images to predict are answered by the average of {answering} networks, of which no image is held out: "
         "it is as a rule better"
     )
+
+
+def baseline(targets: np.ndarray, labelled: np.ndarray, rows: np.ndarray, fold: np.ndarray, judge: Judge) -> dict:
+    """What it scores to look at no image: the class shares of the training rows, given to every held-out row.
+
+    labelled: all rows that are split into folds. rows, fold: the held-out rows and the fold that answers each, which trains on
+    all the others. Figures are `metrics.summary`'s; accuracy is that of the commonest class (multi-label: of the labels that
+    more than half of the images have). class: its name, None where the folds differ in it or an image may have several.
+    """
+    shares, commonest = np.empty((len(rows), len(judge.classes))), set()
+    for number in np.unique(fold):
+        prior = prediction.class_prior(targets[np.setdiff1d(labelled, rows[fold == number])], len(judge.classes))
+        shares[fold == number] = prior
+        commonest.add(int(prior.argmax()))
+    one = judge.classes[commonest.pop()] if targets.ndim == 1 and len(commonest) == 1 else None
+    return {"class": one, **metrics.summary(shares, targets[rows], judge)}

@@ -34,15 +34,20 @@ def probabilities_of(logits: np.ndarray, several: bool) -> np.ndarray:
 # ---- of probabilities
 
 
-def log_loss(probabilities: np.ndarray, targets: np.ndarray, clip: float = 1e-15) -> float:
-    """Mean cross-entropy in nats (multi-label: mean binary cross-entropy over rows and labels).
+def losses(probabilities: np.ndarray, targets: np.ndarray, clip: float = 1e-15) -> np.ndarray:
+    """Cross-entropy of each row in nats, float64 (n,); multi-label: the mean binary cross-entropy of its labels.
 
     Probabilities are clipped to [clip, 1 - clip] first, and rows of a single-label job rescaled to 1, as Kaggle does.
     """
     p = np.clip(probabilities.astype(np.float64), clip, 1 - clip)
     if targets.ndim == 1:
-        return float(-np.log(p[np.arange(len(p)), targets] / p.sum(1)).mean())
-    return float(-(targets * np.log(p) + (1 - targets) * np.log1p(-p)).mean())
+        return -np.log(p[np.arange(len(p)), targets] / p.sum(1))
+    return -(targets * np.log(p) + (1 - targets) * np.log1p(-p)).mean(1)
+
+
+def log_loss(probabilities: np.ndarray, targets: np.ndarray, clip: float = 1e-15) -> float:
+    """Mean of `losses`."""
+    return float(losses(probabilities, targets, clip).mean())
 
 
 def accuracy(probabilities: np.ndarray, targets: np.ndarray) -> float:

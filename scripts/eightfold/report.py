@@ -19,8 +19,9 @@ import yaml
 from eightfold.course import course
 from eightfold.files import read_json
 from eightfold.flow import flow
-from eightfold.verdicts import verdict
+from eightfold.verdicts import TITLES, stage_of, verdicts, weights_by_stage
 from eightfold.wording import (
+    baseline_name,
     count_text,
     gain_text,
     memory_text,
@@ -155,7 +156,6 @@ def stages(files: Mapping[str, Sequence[str]]) -> list[dict]:
                 "name": key[1],
                 "rates": " / ".join(map(rate_text, rates)),
                 "metrics": metrics,
-                "verdict": verdict(pd.DataFrame(history), metrics),
                 "history": history,
                 "finder": next((read_json(file).get("message", "") for file in of["lr_finds"]), ""),
                 "figures": figures(of["plots"], PLOTS),
@@ -164,14 +164,48 @@ def stages(files: Mapping[str, Sequence[str]]) -> list[dict]:
     return result
 
 
-def endings(done: Sequence[Mapping]) -> list[dict]:
-    """The verdicts after the last stage: each kind once, in the words of its first fold, with all its folds."""
-    result: dict[str, dict] = {}
-    for stage in done:
-        if stage["name"] == done[-1]["name"]:
-            first = {**stage["verdict"], "stage": stage["name"], "folds": []}
-            result.setdefault(first["kind"], first)["folds"].append(stage["fold"])
-    return list(result.values())
+def judged(done: Sequence[dict], metrics: Mapping, recipe: Sequence[Mapping] = ()) -> dict[str, dict]:
+    """{stage: verdict} of the stages that `stages` gives, by what metrics.json measured of them. recipe: their options."""
+    weighted = {stage["name"] for stage in recipe if "balanced" in (stage.get("class_weights"), stage.get("sampler"))}
+    rows, names = metrics.get("by_stage") or [], list(dict.fromkeys(stage["name"] for stage in done))
+    histories = {}
+    for name in names:
+        losses = [[row.get("train_loss") for row in stage["history"]] for stage in done if stage["name"] == name]
+        # By epoch, over the folds; a convex fit has no epochs, and a fold may have ended earlier than another.
+        each = [[loss for loss in epoch if loss is not None] for epoch in zip(*losses, strict=False)]
+        histories[name] = [sum(epoch) / len(epoch) for epoch in each if epoch and name not in weighted]
+    members = (metrics.get("ensemble") or {}).get("members") or []
+    baseline = (metrics.get("baseline") or {}).get("log_loss")
+    found = verdicts(rows, histories, baseline, weights_by_stage(members, names))
+    text = (
+        "It was not measured." if metrics.get("final") else "There are no validation images, so nothing was measured."
+    )
+    unknown = {"kind": "unknown", "title": TITLES["unknown"], "text": text, "undone": False}
+    return {name: found.get(name, unknown) for name in names}
+
+
+def stage_rows(done: Sequence[dict], metrics: Mapping, recipe: Sequence[Mapping] = ()) -> list[dict]:
+    """The table of stages, all folds together: what `evidence.of_run` measured, with weight, verdict and settings.
+
+    Settings (size, rates) are those of the first fold; ``weight`` is None where no choice was made among stages.
+    """
+    verdict, measured = judged(done, metrics, recipe), {row["stage"]: row for row in metrics.get("by_stage") or []}
+    members = (metrics.get("ensemble") or {}).get("members") or []
+    weights = weights_by_stage(members, list(verdict)) or {}
+    rows = []
+    for name in verdict:
+        first, row = next(stage for stage in done if stage["name"] == name), measured.get(name, {})
+        row = {"figures": first["metrics"], "errors": {}, "training": None, "before": None} | row
+        settings = {key: first.get(key) for key in ("size", "train", "epochs", "rates")}
+        settings["first"] = 1 + done.index(first)  # its place among the stages of all folds, for a link
+        rows.append({"name": name, **settings, **row, "weight": weights.get(name), "verdict": verdict[name]})
+    return rows
+
+
+def endings(rows: Sequence[Mapping]) -> list[dict]:
+    """The verdict after the last stage, and those of earlier stages that did harm."""
+    harmful = [row for row in rows[:-1] if row["verdict"]["kind"] in ("worse", "diverged")]
+    return [{**row["verdict"], "stage": row["name"]} for row in [*rows[-1:], *harmful]]
 
 
 def timings(path: str | None) -> dict:
@@ -189,47 +223,75 @@ def timings(path: str | None) -> dict:
 
 
 def headline(metrics: dict, tables: dict) -> list[dict]:
-    """The figures on top of the page: name, value, standard error, and what they were without TTA."""
-    final, plain = metrics.get("final") or {}, metrics.get("no_tta") or {}
+    """The figures on top of the page: name, value, standard error, what they were without TTA, and the baseline's."""
+    final, plain, baseline = (metrics.get(key) or {} for key in ("final", "no_tta", "baseline"))
     plain = {} if plain == final else plain  # no test-time augmentation: nothing to compare with
     images = final.get("images") or tables.get("images") or 0
-    share, loss = final.get("accuracy"), final.get("log_loss")
-    error = share_error(share, images)
-    tiles = []
-    if share is not None:
-        tiles.append(
-            {"name": "Accuracy", "value": share, "error": error, "plain": plain.get("accuracy"), "share": True}
-        )
-    if loss is not None:
-        error = tables.get("log_loss_se")
-        tiles.append(
-            {"name": "Log loss", "value": loss, "error": error, "plain": plain.get("log_loss"), "share": False}
-        )
-    for name, value in final.items():
-        if name not in ("accuracy", "log_loss", "images") and isinstance(value, int | float):
-            tiles.append({"name": name, "value": value, "error": None, "plain": plain.get(name), "share": False})
-    return tiles
+    errors = {"accuracy": share_error(final.get("accuracy"), images), "log_loss": tables.get("log_loss_se")}
+    titles = {"accuracy": "Accuracy", "log_loss": "Log loss"}
+    names = [name for name in titles if final.get(name) is not None]
+    names += [n for n, v in final.items() if n not in (*titles, "images") and isinstance(v, int | float)]
+    return [
+        {
+            "name": titles.get(name, name),
+            "value": final[name],
+            "error": errors.get(name),
+            "plain": plain.get(name),
+            "baseline": baseline.get(name),
+            "baseline_name": baseline_name(baseline, name),
+            "share": name == "accuracy",
+        }
+        for name in names
+    ]
 
 
-def ensemble(metrics: dict) -> dict:
+def ensemble(metrics: dict, stages: Sequence[str] = ()) -> dict:
     """The table of what each member adds: rows of name, weight, own figure, and how much better the ensemble is for it.
 
-    {} where there is none. ``gain`` is positive where the member helps, whichever way the metric runs.
+    {} where there is none. ``gain`` is positive where the member helps, whichever way the metric runs. Members without
+    weight are counted in ``idle`` and have no row. ``groups``: the members of a stage (of a network, where they name no stage).
     """
     told, name = metrics.get("ensemble") or {}, metrics.get("metric", "log_loss")
     if not told.get("members") or not told.get("all"):
         return {}
     columns = list(dict.fromkeys([name, "log_loss"]))
-    rows = []
+    better, members, groups = max if _rises(name) else min, [], {}
     for member in told["members"]:
         without, gains = member.get("without"), {}
         for column in columns:
             sign = 1 if _rises(column) else -1
             gains[column] = sign * (told["all"][column] - without[column]) if without else None
-        rows.append({"name": member["member"], "weight": member["weight"], "alone": member["alone"], "gain": gains})
-    better = max if _rises(name) else min
-    best = better(rows, key=lambda row: row["alone"][name])
-    return {"columns": columns, "rows": rows, "all": told["all"], "best": best, "kind": told.get("weights", "equal")}
+        full = member["member"]
+        group = stage_of(full, stages) or full.partition(",")[0]
+        row = {"full": full, "name": full.removeprefix(group).lstrip(" ,:") or full, "group": group}
+        members.append(row | {"weight": member["weight"], "alone": member["alone"], "gain": gains})
+        groups.setdefault(group, []).append(members[-1])
+
+    def best_of(rows: list[dict]) -> dict:
+        return better(rows, key=lambda row: row["alone"][name])
+
+    summed = [
+        {
+            "name": group,
+            "weight": sum(row["weight"] for row in rows),
+            "members": len(rows),
+            "answering": sum(row["weight"] > 0 for row in rows),
+            "best": best_of(rows),
+        }
+        for group, rows in groups.items()
+    ]
+    answering = [row for row in members if row["weight"] > 0]
+    return {
+        "metric": name,
+        "columns": columns,
+        "rows": answering,
+        "groups": summed,
+        "members": len(members),
+        "idle": len(members) - len(answering),
+        "all": told["all"],
+        "best": best_of(members),
+        "kind": told.get("weights", "equal"),
+    }
 
 
 def _rises(metric: str) -> bool:
@@ -257,6 +319,8 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
 
     metrics, tables, data = json_of("metrics"), json_of("tables"), json_of("manifest_identity")
     done = stages(files)
+    recipe = (settings.get("config") or {}).get("recipe") or []
+    rows, names = stage_rows(done, metrics, recipe), list(dict.fromkeys(stage["name"] for stage in done))
     rejected = [row for path in files["rejected"] for row in _table(path)]
     times = timings(next(iter(files["timings"]), None))
     return {
@@ -264,12 +328,18 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
         "tiles": headline(metrics, tables),
         "images": (metrics.get("final") or {}).get("images") or tables.get("images") or 0,
         "by_fold": [fold["accuracy"] for fold in metrics.get("folds") or [] if fold.get("accuracy") is not None],
-        "stages": done,
-        "endings": endings(done),
+        "final_of": metrics.get("final_of"),
+        "baseline": metrics.get("baseline") or {},
+        "baseline_title": baseline_name(metrics.get("baseline") or {}, "accuracy"),
+        "stages": [
+            {**stage, "verdict": row["verdict"]} for stage in done for row in rows if row["name"] == stage["name"]
+        ],
+        "stage_rows": rows,
+        "endings": endings(rows),
         "course": course(done),
         "folds": json_of("folds"),
         "fold_count": len({stage["fold"] for stage in done}),
-        "stage_count": len({stage["name"] for stage in done}),
+        "stage_count": len(names),
         "data": data,
         "classes": data.get("classes") or [],
         "rejected": rejected[:FEW_REJECTED],
@@ -281,9 +351,9 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
         "sheets": sheets(files["review"], SHEETS),
         "cams": sheets(files["review"], CAMS),
         "map": json_of("map"),
-        "flow": flow(times["jobs"], list(dict.fromkeys(stage["name"] for stage in done))),
+        "flow": flow(times["jobs"], names),
         "tables": tables,
-        "ensemble": ensemble(metrics),
+        "ensemble": ensemble(metrics, names),
         "tuning": tuning(metrics),
         "timings": times,
         "config": yaml.safe_dump(settings.get("config") or {}, sort_keys=False, allow_unicode=True, width=100),
@@ -309,6 +379,9 @@ def render(context: Mapping) -> str:
     environment.filters |= {
         "share": share_text,
         "number": number_text,
+        "gain_share": lambda value: (
+            share_text(value) if value is None else f"{value * 100:+.2f}\u00a0%".replace("-", "\u2212")
+        ),
         "gain": gain_text,
         "count": count_text,
         "parts": parts,

@@ -51,6 +51,10 @@ class Views:
         tensors = (torch.from_numpy(array).to(self.device) for array in (flat, offsets, heights, widths))
         return views.render(*tensors, choice, self.size, self.mean, self.std)
 
+    def holds(self, rows: np.ndarray, view: int) -> bool:
+        """Whether these rows can be had in this view."""
+        return True
+
 
 class Activations:
     """Cached pooled trunk outputs: (rows, view) -> float32 (rows, 2 * features)."""
@@ -68,3 +72,8 @@ class Activations:
     def __call__(self, rows: np.ndarray, view: int) -> torch.Tensor:
         positions, values = self._views[view]
         return values[[positions[row] for row in rows.tolist()]].to(self.device)
+
+    def holds(self, rows: np.ndarray, view: int) -> bool:
+        """Whether the files hold these rows in this view."""
+        positions, _ = self._views.get(view, ({}, None))
+        return all(row in positions for row in rows.tolist())

@@ -22,6 +22,7 @@ from eightfold.regularise import loss_of
 from eightfold.runtime import log, progress, stops_at_a_step, terminated
 
 MOMENTUM = 0.9
+MOST_EVALUATED = 1000  # training images on which a stage of all layers measures its training loss, at its end
 
 
 @dataclass
@@ -29,11 +30,13 @@ class Records:
     """What a stage has told so far: a row per mini-batch and a row per epoch.
 
     valid_logits: of the validation rows, float32 (rows, classes), by the network as it ended; None where nothing computed them.
+    valid_losses: the loss of each validation row (nats), float32 (rows,), after each epoch; empty without such rows.
     """
 
     batches: list[dict] = field(default_factory=list)
     epochs: list[dict] = field(default_factory=list)
     valid_logits: np.ndarray | None = None
+    valid_losses: list[np.ndarray] = field(default_factory=list)
 
 
 def epoch_batches(
@@ -54,6 +57,23 @@ def epoch_batches(
 def logits_of(net: nn.Module, source: Callable, rows: np.ndarray, view: int, device: Device) -> np.ndarray:
     """Logits of rows in eval mode: float32 (rows, classes)."""
     return inference.outputs(net.eval(), source, rows, view, device).numpy()
+
+
+def losses_on_training_images(
+    net: nn.Module, source: Callable, targets: np.ndarray, rows: np.ndarray, stage: dict, seed: int, device: Device
+) -> tuple[np.ndarray, int]:
+    """(loss of each training image evaluated, float64 (images,), nats; the view that they were shown in), in eval mode.
+
+    It is measured as the validation loss is: no dropout, weights that stand still, the plain view. A stage of all layers
+    evaluates at most MOST_EVALUATED images, keyed by ``seed`` alone, so that stages share them. Where the cached
+    activations of the training rows hold no plain view (augmented heads on a tuned trunk), the stage's first view replaces it:
+    augmented images are somewhat harder, so that what is said of a gap is said too seldom rather than too often.
+    """
+    if stage["train"] == "all" and len(rows) > MOST_EVALUATED:
+        rows = np.sort(generator(seed, "training loss").choice(rows, MOST_EVALUATED, replace=False))
+    view = 0 if source.holds(rows, 0) else stage["first_view"]
+    logits = logits_of(net, source, rows, view, device)
+    return metrics.losses(metrics.probabilities_of(logits, targets.ndim == 2), targets[rows]), view
 
 
 class Stepper:
@@ -160,6 +180,8 @@ def _save(path: Path, net: nn.Module, stepper: Stepper, average: Average, record
         return
     state = {f"net.{name}": value for name, value in net.state_dict().items()}
     state |= {f"average.{name}": value for name, value in average.mean.items()}
+    if records.valid_losses:
+        state["valid.losses"] = torch.from_numpy(np.stack(records.valid_losses))
     for i, parameter in enumerate(_parameters(stepper)):
         kept = stepper.optimizer.state[parameter].items()
         state |= {f"optimizer.{i}.{name}": value for name, value in kept if value is not None}
@@ -182,7 +204,8 @@ def _restore(path: Path, net: nn.Module, stepper: Stepper, average: Average, ide
             # AdamW counts its steps on the CPU, whatever the device.
             stepper.optimizer.state[parameters[int(i)]][key] = value if key == "step" else value.to(device)
     log.info("resuming at step %d from %s", notes["step"], path)
-    return notes["step"], Records(notes["batches"], notes["epochs"])
+    losses = list(state["valid.losses"].numpy()) if "valid.losses" in state else []
+    return notes["step"], Records(notes["batches"], notes["epochs"], valid_losses=losses)
 
 
 def train(
@@ -330,7 +353,9 @@ def _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, 
     if len(valid_rows):
         logits = ranks.together(lambda rows: logits_of(net, source, rows, 0, device), valid_rows)
         records.valid_logits = logits
-        scores = metrics.summary(metrics.probabilities_of(logits, targets.ndim == 2), targets[valid_rows])
+        chances = metrics.probabilities_of(logits, targets.ndim == 2)
+        records.valid_losses.append(metrics.losses(chances, targets[valid_rows]).astype(np.float32))
+        scores = metrics.summary(chances, targets[valid_rows])
         row.update(valid_loss=scores["log_loss"], accuracy=scores["accuracy"])
         line += f", valid loss {row['valid_loss']:.4f}, accuracy {row['accuracy']:.4f}"
     row["seconds"] = seconds

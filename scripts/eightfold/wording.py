@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 
 
 def share_error(share: float | None, images: int | None) -> float | None:
@@ -43,6 +44,11 @@ def count_text(value: int | None) -> str:
 def parts(text: object) -> list[str]:
     """A name cut where it may be broken: after _, / and -."""
     return re.findall(r"[^_/-]*[_/-]+|[^_/-]+", str(text))
+
+
+def baseline_name(baseline: Mapping, figure: str) -> str:
+    """What scores a figure of metrics.json's `baseline`: "always bees" for the accuracy, else the class shares."""
+    return f"always {baseline['class']}" if figure == "accuracy" and baseline.get("class") else "class shares"
 
 
 def time_text(seconds: float) -> str:
