@@ -73,5 +73,5 @@ rule explore:
 
 rule lr_find:
     input:
-        collect("<run>/fold{fold}/{stage}/lr_find.svg", fold=plan.finder_folds, stage=plan.stages),
+        collect("<run>/fold{fold}/{stage}/lr_find.svg", fold=plan.finder_folds, stage=plan.trained_stages),
     localrule: True

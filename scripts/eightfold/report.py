@@ -64,6 +64,7 @@ PLOTS = {
     "lr_find": ("Learning-rate finder", "Training loss against learning rate, with the suggested rates."),
     "loss": ("Loss", "Training loss per mini-batch and validation loss per epoch."),
     "lr": ("Learning rate", "Learning rate per mini-batch."),
+    "strength": ("Strength of the penalty", "Log loss of inner folds of the training images; the lowest is chosen."),
 }
 FEW_REJECTED = 50  # rows of rejected.csv shown in full; the rest is counted
 
@@ -133,6 +134,12 @@ def _number(text: object) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def convex(stage: Mapping) -> dict:
+    """What stands where a trained stage has its verdict: a linear stage has no length to judge."""
+    text = "The only minimum of its loss: no rate, no epochs. Each later stage must beat it. "
+    return {"kind": "convex", "text": f"{text}{stage.get('lr_source', '')}".strip() + "."}
+
+
 def stages(files: Mapping[str, Sequence[str]]) -> list[dict]:
     """A dict per trained stage, in the order given: stage.json with its fold, history, finder and plots."""
     result = []
@@ -155,7 +162,7 @@ def stages(files: Mapping[str, Sequence[str]]) -> list[dict]:
                 "name": key[1],
                 "rates": " / ".join(map(rate_text, rates)),
                 "metrics": metrics,
-                "verdict": verdict(pd.DataFrame(history), metrics),
+                "verdict": convex(stage) if stage.get("train") == "linear" else verdict(pd.DataFrame(history), metrics),
                 "history": history,
                 "finder": next((read_json(file).get("message", "") for file in of["lr_finds"]), ""),
                 "figures": figures(of["plots"], PLOTS),
