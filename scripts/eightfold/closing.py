@@ -16,8 +16,9 @@ def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str
     new: the folder of the answers, where it was new pictures that were asked about.
     """
     run, lines = Path(run), []
+    quick = not (run / "metrics.json").is_file()  # the first answer is all that there is
     try:
-        final = read_json(run / "metrics.json").get("final") or {}
+        final = read_json(run / ("metrics_quick.json" if quick else "metrics.json")).get("final") or {}
     except (OSError, UserError):
         final = {}
     images, accuracy, loss = final.get("images"), final.get("accuracy"), final.get("log_loss")
@@ -25,7 +26,9 @@ def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str
     if error is not None:
         told = f"accuracy {accuracy:.4f} ± {error:.4f}" + (f", log loss {loss:.4f}" if loss is not None else "")
         lines.append(f"{told}, on {images} pictures that had no part in training")
-    if new is None:
+    if new is None and quick:
+        folder, there = run, {"report_quick.html": "look at", "submission_quick.csv": "submit"}
+    elif new is None:
         folder, there = (
             run,
             {

@@ -413,6 +413,10 @@ class Plan:
             }
         )
 
+    def quick_settings(self) -> dict:
+        what = {"run": self.config["run"], "stage": self.quick_stage, "metric": self.config["metric"]}
+        return _sorted({**what, "positive": self.config["submission"]["positive"]})
+
     @property
     def answer_separator(self) -> str:
         """What joins the names of an answer of the submission."""
