@@ -36,9 +36,12 @@ BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission report explore lr_find evaluate clean_cache predict export compare submit new extras plan slurm-test score bench test torture doctor audit unlock lint format help broken
+.PHONY: submission quick report explore lr_find evaluate clean_cache predict export compare submit new extras plan slurm-test score bench test torture doctor audit unlock lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
+	@$(call snakemake,$@)
+
+quick: $(READY) ## the first answer, in about a minute: a linear layer on the starting network, its figure, submission_quick.csv
 	@$(call snakemake,$@)
 
 predict: $(READY) ## label the pictures in the folder IMAGES= by the finished run of CONFIG=

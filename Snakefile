@@ -3,9 +3,10 @@
 #   data      demo, manifest, folds, explore, pixels
 #   train     weights, activations, lr_find, train      once per fold and stage of the recipe
 #   predict   predict, evaluate, write_submission
+#   quick     quick_answer, write_quick_submission      the linear stage alone
 #   review    review, timings, report
 #
-# Targets: submission (default), evaluate, report, explore, lr_find, clean_cache.
+# Targets: submission (default), evaluate, quick, report, explore, lr_find, clean_cache.
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -26,6 +27,7 @@ report: "rules/captions/workflow.rst"
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/predict.smk"
+include: "rules/quick.smk"
 include: "rules/review.smk"
 include: "rules/new.smk"
 include: "rules/kaggle.smk"
@@ -65,6 +67,14 @@ rule evaluate:
     localrule: True
 
 
+rule quick:
+    input:
+        "<run>/metrics_quick.json",
+        "<run>/report_quick.html",
+        ["<run>/submission_quick.csv"] if plan.has_test else [],
+    localrule: True
+
+
 rule explore:
     input:
         rules.explore_data.output,
@@ -73,5 +83,5 @@ rule explore:
 
 rule lr_find:
     input:
-        collect("<run>/fold{fold}/{stage}/lr_find.svg", fold=plan.finder_folds, stage=plan.stages),
+        collect("<run>/fold{fold}/{stage}/lr_find.svg", fold=plan.finder_folds, stage=plan.trained_stages),
     localrule: True

@@ -67,7 +67,7 @@ pathvars:
 
 wildcard_constraints:
     fold="|".join(plan.folds),
-    stage="|".join(plan.stages),
+    stage="|".join(plan.known),
     split="valid|test",
     key="[0-9a-f]{12}",
     first=r"\d+",
@@ -120,6 +120,11 @@ def test_images_needed(wildcards):
     )
 
 
+def one_of(names):
+    """A wildcard that is one of some names; without any it is nothing."""
+    return "|".join(names) or "(?!)"
+
+
 def parts_of(path, name):
     """A file of each part that a result is joined from (shards.py); none where one job makes the whole."""
     return lambda wildcards: plan.parts(path.format_map(vars(wildcards)), name)
@@ -141,7 +146,7 @@ def size_of(wildcards):
         return int(wildcards.size)
     if hasattr(wildcards, "kind"):
         return plan.activation_sizes[f"activations-{wildcards.kind}-{wildcards.key}"]
-    return plan.stages[getattr(wildcards, "stage", plan.last_stage)]["size"]
+    return plan.known[getattr(wildcards, "stage", plan.last_stage)]["size"]
 
 
 def trunk_of(stage, fold):
@@ -160,7 +165,7 @@ def stage_trunk(part):
     """What a stage of all layers starts from; a head stage learns on activations and reads no trunk."""
 
     def get(wildcards):
-        if plan.stages[wildcards.stage]["train"] == "head":
+        if plan.stages[wildcards.stage]["train"] != "all":
             return []
         return trunk_of(wildcards.stage, wildcards.fold)[part]
 
@@ -178,10 +183,10 @@ def stage_head(part):
 
 
 def stage_activations(suffix):
-    """The cached activations that a head stage learns on."""
+    """The cached activations that a head or linear stage learns on."""
 
     def get(wildcards):
-        if plan.stages[wildcards.stage]["train"] == "all":
+        if plan.known[wildcards.stage]["train"] == "all":
             return []
         return [f"{path}.{suffix}" for path in plan.activations(wildcards.stage, wildcards.fold)]
 
@@ -233,6 +238,12 @@ def answering_packed(wildcards):
 def chosen_for_test(wildcards):
     """What answers, where it is known before the images are predicted: for those to submit."""
     return f"{plan.run}/chosen.json" if wildcards.split == "test" else []
+
+
+def tuned_trunk(wildcards):
+    """The stage.json of the stage whose trunk a linear stage stands on; none where that is the starting trunk."""
+    made_by = plan.trunk_stage(wildcards.stage)
+    return checkpoint_of(made_by, wildcards.fold)[1] if made_by else []
 
 
 def each_fold(get):
@@ -288,12 +299,16 @@ def other_runs(name):
 
 def stage_files(name, stages=None):
     """A file of every stage of every fold."""
-    return [f"{plan.run}/fold{fold}/{stage}/{name}" for fold in plan.folds for stage in stages or plan.stages]
+    return [
+        f"{plan.run}/fold{fold}/{stage}/{name}"
+        for fold in plan.folds
+        for stage in (plan.stages if stages is None else stages)
+    ]
 
 
 def auto_stages():
     """The stages whose learning rate comes from their own finder."""
-    return [stage for stage in plan.stages if plan.lr(stage) == (None, stage)]
+    return [stage for stage in plan.trained_stages if plan.lr(stage) == (None, stage)]
 
 
 def finder_files(name):
@@ -305,7 +320,7 @@ def benchmarks():
     """The benchmark files of every job that the run's figures rest on."""
     stages, run = plan.stages, f"{plan.run}/benchmarks"
     sizes = {stage["size"] for stage in stages.values()}
-    heads = [name for name, stage in stages.items() if stage["train"] == "head"]
+    heads = [name for name, stage in stages.items() if stage["train"] != "all"]
     shared = [path for name in heads if plan.trunk_stage(name) is None for path in plan.activations(name, "")]
     own = [
         f"{run}/fold{fold}/{plan.trunk_stage(name)}.activations_{stages[name]['size']}px_{first}-{last}"

@@ -30,13 +30,42 @@ rule draw_lr_find:
         "../scripts/draw_lr_find.py"
 
 
+rule draw_strength:
+    input:
+        told="<run>/fold{fold}/{stage}/stage.json",
+    output:
+        plot=report(
+            "<run>/fold{fold}/{stage}/strength.svg",
+            category="Training",
+            subcategory="{stage}",
+            labels={"fold": "{fold}", "figure": "strength"},
+            caption="captions/strength.rst",
+        ),
+    log:
+        "<run>/logs/fold{fold}/{stage}.draw_strength.log",
+    benchmark:
+        "<run>/benchmarks/fold{fold}/{stage}.draw_strength.jsonl"
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=minutes(10),
+    params:
+        settings={},
+        code=code("draw_strength.py"),
+    message:
+        "fold {wildcards.fold}: plot the choice of {wildcards.stage}'s strength"
+    script:
+        "../scripts/draw_strength.py"
+
+
 rule draw:
     input:
-        batches=stage_files("batches.csv"),
-        histories=stage_files("history.csv"),
+        batches=stage_files("batches.csv", plan.trained_stages),
+        histories=stage_files("history.csv", plan.trained_stages),
     output:
-        losses=report(stage_files("loss.svg"), category="Training", caption="captions/loss.rst"),
-        rates=report(stage_files("lr.svg"), category="Training", caption="captions/lr.rst"),
+        losses=report(stage_files("loss.svg", plan.trained_stages), category="Training", caption="captions/loss.rst"),
+        rates=report(stage_files("lr.svg", plan.trained_stages), category="Training", caption="captions/lr.rst"),
     log:
         "<run>/logs/draw.log",
     benchmark:
@@ -188,8 +217,9 @@ rule report:
         histories=stage_files("history.csv"),
         lr_finds=finder_files("lr_find.json"),
         plots=[
-            *stage_files("loss.svg"),
-            *stage_files("lr.svg"),
+            *stage_files("loss.svg", plan.trained_stages),
+            *stage_files("lr.svg", plan.trained_stages),
+            *stage_files("strength.svg", plan.linear_stages),
             *finder_files("lr_find.svg"),
         ],
         review=[

@@ -219,6 +219,8 @@ rule train:
         "<run>/logs/fold{fold}/{stage}.train.log",
     benchmark:
         "<run>/benchmarks/fold{fold}/{stage}.train.jsonl"
+    wildcard_constraints:
+        stage=one_of(plan.trained_stages),
     conda:
         "../envs/eightfold.yaml"
     threads: training_threads
@@ -233,3 +235,42 @@ rule train:
         "fold {wildcards.fold}: train {wildcards.stage}"
     script:
         "../scripts/train.py"
+
+
+# A linear stage leaves the same files as one that is trained; its snapshots and batches are empty.
+rule fit_linear:
+    input:
+        manifest=ancient("<data>/manifest.csv"),
+        manifest_identity="<data>/manifest.json",
+        folds=ancient("<run>/folds.csv"),
+        folds_identity="<run>/folds.json",
+        trunk_identity=tuned_trunk,
+        activations=ancient(stage_activations("safetensors")),
+        activations_identities=stage_activations("json"),
+    output:
+        checkpoint="<run>/fold{fold}/{stage}/checkpoint.safetensors",
+        snapshots="<run>/fold{fold}/{stage}/snapshots.safetensors",
+        told="<run>/fold{fold}/{stage}/stage.json",
+        history="<run>/fold{fold}/{stage}/history.csv",
+        batches="<run>/fold{fold}/{stage}/batches.csv",
+        valid="<run>/fold{fold}/{stage}/valid.safetensors",
+    log:
+        "<run>/logs/fold{fold}/{stage}.train.log",
+    benchmark:
+        "<run>/benchmarks/fold{fold}/{stage}.train.jsonl"
+    wildcard_constraints:
+        stage=one_of([stage for stage in plan.known if plan.is_linear(stage)]),
+    conda:
+        "../envs/eightfold.yaml"
+    threads: device_threads
+    resources:
+        gpu=gpus,
+        mem_mb=memory_mb(16000),
+        runtime=minutes(240),
+    params:
+        settings=lambda wildcards: plan.fit_settings(wildcards.stage),
+        code=code("fit_linear.py"),
+    message:
+        "fold {wildcards.fold}: fit {wildcards.stage}"
+    script:
+        "../scripts/fit_linear.py"

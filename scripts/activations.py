@@ -17,6 +17,7 @@ with job(snakemake.log[0], snakemake.threads):
     table, _ = manifest.read_manifest(Path(given.manifest).parent)
     labelled = table.index[table["split"] != "test"].to_numpy()
     choices = {"labelled": labelled, "trainable": table.index[table["split"] == "train"].to_numpy()}
+    choices["readable"] = table.index[(table["split"] != "test") | (table["status"] == "ok")].to_numpy()
     if settings["rows"] in ("train", "valid"):
         choices["train"], choices["valid"] = folds.train_valid_rows(
             folds.read_folds(given.folds), snakemake.wildcards.fold

@@ -19,7 +19,7 @@ def _default(schema: dict) -> str:
     if "default" not in schema:
         return "needed"
     text = json.dumps(schema["default"], ensure_ascii=False)
-    return f"`{text}`" if len(text) < 60 else "five stages, below"
+    return f"`{text}`" if len(text) < 60 else "six stages, below"
 
 
 def _rows(properties: dict) -> list[str]:

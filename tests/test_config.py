@@ -26,6 +26,9 @@ def stage(**keys) -> dict:
     return {"recipe": [{"name": "head", "size": 64, "train": "head"} | keys]}
 
 
+LINEAR = {"name": "base", "size": 64, "train": "linear", "augment": False}
+
+
 def stages(*lrs) -> dict:
     return {"recipe": [{"name": f"s{i}", "size": 64, "train": "head", "lr": lr} for i, lr in enumerate(lrs)]}
 
@@ -134,7 +137,14 @@ BAD = [
     (stage(name="auto"), "recipe[0].name", "auto"),
     (stage(name="predictions"), "recipe[0].name", "predictions"),
     (stage(size=15), "recipe[0].size", "at least 16"),
-    (stage(train="body"), "recipe[0].train", "head or all"),
+    (stage(train="body"), "recipe[0].train", "head, all or linear"),
+    (stage(**{"from": "head"}), "recipe[0].from", "earlier stage (there is none)"),
+    (stage(**{"from": 3}), "recipe[0].from", "null, or the name of an earlier stage"),
+    (stage(train="linear", lr=0.1), "recipe[0].lr", "not trained in steps"),
+    (stage(train="linear", optimizer="adamw"), "recipe[0].optimizer", "not trained in steps"),
+    (stage(train="linear", snapshots=True), "recipe[0].snapshots", "leave the key out"),
+    (stage(train="linear", augment=False, cycles=3), "recipe[0].cycles", "augment: true"),
+    ({"recipe": [LINEAR, stage(lr="base")["recipe"][0]]}, "recipe[1].lr", "a linear stage, which has no rate"),
     (stage(cycles=0), "recipe[0].cycles", "at least 1"),
     (stage(cycles=10_000, cycle_mult=10_000), "recipe[0].cycles", "epochs"),
     (stage(cycles=100, cycle_len=101), "recipe[0].cycles", "cycle_len 101"),
@@ -207,16 +217,17 @@ def test_defaults_are_filled_in_at_every_level_and_the_input_is_left_alone():
         | {"lr": "auto", "lr_ratio": 10.0, "snapshots": False, "first_view": 1}
         | {"optimizer": "sgd", "weight_decay": 0.0, "schedule": "sgdr", "label_smoothing": 0.0, "mixup": 0.0}
         | {"cutmix": 0.0, "class_weights": "none", "sampler": "shuffled", "averaging": "none", "ema_decay": 0.99}
-        | {"gpus": 1}
+        | {"gpus": 1, "from": None}
     ]
     assert result["split"]["use"] == [0] and result["split"]["use"] is not resolve({})["split"]["use"]
 
 
 def test_the_default_recipe_is_the_course_s():
     recipe = resolve({})["recipe"]
-    assert [entry["name"] for entry in recipe] == ["head_plain", "head", "all", "head_299", "all_299"]
-    assert [entry["size"] for entry in recipe] == [224, 224, 224, 299, 299]
-    assert [stage_epochs(entry) for entry in recipe] == [1, 3, 7, 3, 7]
+    assert [entry["name"] for entry in recipe] == ["linear", "head_plain", "head", "all", "head_299", "all_299"]
+    assert [entry["size"] for entry in recipe] == [224, 224, 224, 224, 299, 299]
+    assert [stage_epochs(entry) for entry in recipe] == [1, 1, 3, 7, 3, 7]
+    assert [entry["train"] for entry in recipe[:2]] == ["linear", "head"]
 
 
 def test_the_text_of_the_command_line_and_of_yaml_becomes_what_the_schema_wants():

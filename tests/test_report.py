@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eightfold import flow, report, review, sheets, wording
+from eightfold import flow, plots, report, review, sheets, wording
 from eightfold.files import write_json, write_table, write_text
 
 EVIL = "<script>alert(1)</script>"
@@ -131,7 +131,7 @@ def make_run(root, folds=("0",), validated=True):
             stage |= {"images": {"train": 240, "valid": 60}, "precision": "float32"}
             write_json(folder / "stage.json", stage)
             write_json(folder / "lr_find.json", {"message": EVIL})
-            for plot in report.PLOTS:
+            for plot in ("lr_find", "loss", "lr"):
                 sheets.sheet(folder / f"{plot}.svg", [], [], title=EVIL)
                 files["plots"].append(folder / f"{plot}.svg")
             files["stages"].append(folder / "stage.json")
@@ -145,6 +145,24 @@ SETTINGS = {
     "config": {"run": "x", "model": {"arch": "resnet34"}, "data": {"root": CLASSES[3]}},
     "versions": {"torch": "2.0", EVIL: EVIL},
 }
+
+
+def test_a_linear_stage_shows_its_strength_and_no_verdict_on_its_length(tmp_path):
+    files = make_run(tmp_path)
+    folder = tmp_path / "fold0" / "linear"
+    history = {"epoch": [1], "train_loss": [0.01], "valid_loss": [0.4], "accuracy": [0.9], "seconds": [1.0]}
+    write_table(folder / "history.csv", pd.DataFrame(history))
+    stage = {"train": "linear", "epochs": 1, "size": 64, "lr": [], "train_loss": 0.01, "metrics": {"log_loss": 0.4}}
+    write_json(folder / "stage.json", stage | {"lr_source": "C = 0.01 by 4 inner folds"})
+    plots.strength_plot(folder / "strength.svg", {"tried": [0.01, 0.1], "log_loss": [0.4, 0.5], "chosen": 0.01})
+    for name, file in (("stages", "stage.json"), ("histories", "history.csv"), ("plots", "strength.svg")):
+        files[name].insert(0, folder / file)
+    context = report.gather(files, SETTINGS)
+    first = context["stages"][0]
+    assert first["verdict"]["kind"] == "unknown"
+    assert [figure["name"] for figure in first["figures"]] == ["strength"]
+    page = report.render(context)
+    assert "C = 0.01 by 4 inner folds" in page and "Strength of the penalty, linear" in page
 
 
 @pytest.fixture(scope="module")

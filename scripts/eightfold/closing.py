@@ -16,8 +16,9 @@ def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str
     new: the folder of the answers, where it was new pictures that were asked about.
     """
     run, lines = Path(run), []
+    quick = not (run / "metrics.json").is_file()  # the first answer is all that there is
     try:
-        metrics = read_json(run / "metrics.json")
+        metrics = read_json(run / ("metrics_quick.json" if quick else "metrics.json"))
     except (OSError, UserError):
         metrics = {}
     final, baseline, whose = (metrics.get(key) or {} for key in ("final", "baseline", "final_of"))
@@ -31,7 +32,9 @@ def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str
         ]
         by = [f"{baseline_name(baseline, name)}: {text} {baseline[name]:.4f}" for name, text in shown]
         lines += [f"without a look at the pictures: {', '.join(by)}"] if by else []
-    if new is None:
+    if new is None and quick:
+        folder, there = run, {"report_quick.html": "look at", "submission_quick.csv": "submit"}
+    elif new is None:
         folder, there = (
             run,
             {

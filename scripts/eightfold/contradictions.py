@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from eightfold.schedules import stage_epochs
-from eightfold.schema import is_table, shown
+from eightfold.schema import is_table, load_schema, shown
 
 MOST_EPOCHS = 10_000  # of one stage; more is a slip of the keyboard
 
@@ -116,6 +116,7 @@ def _tta(config: dict) -> Iterator[Problem]:
 
 def _recipe(config: dict) -> Iterator[Problem]:
     names: list[str] = []
+    linear: set[str] = set()
     for index, stage in enumerate(config["recipe"]):
         here = f"recipe[{index}]"
         if stage["name"].lower() in map(str.lower, names):  # some file systems take Head and head for one folder
@@ -123,6 +124,13 @@ def _recipe(config: dict) -> Iterator[Problem]:
         if isinstance(stage["lr"], str) and stage["lr"] not in ["auto", *names]:
             earlier = f"the name of an earlier stage ({', '.join(names) or 'there is none'})"
             yield f"{here}.lr", f"is {shown(stage['lr'])}; allowed: auto, a number, three numbers, or {earlier}"
+        if stage["from"] is not None and stage["from"] not in names:
+            earlier = f"null, or the name of an earlier stage ({', '.join(names) or 'there is none'})"
+            yield f"{here}.from", f"is {shown(stage['from'])}; allowed: {earlier}"
+        if stage["train"] == "linear":
+            yield from _linear(stage, here)
+        elif isinstance(stage["lr"], str) and stage["lr"] in linear:
+            yield f"{here}.lr", f"is {shown(stage['lr'])}, a linear stage, which has no rate; allowed: another stage"
         if stage_epochs(stage) > MOST_EPOCHS:
             numbers = ", ".join(f"{key} {stage[key]}" for key in ("cycles", "cycle_len", "cycle_mult"))
             yield f"{here}.cycles", f"makes more than {MOST_EPOCHS} epochs ({numbers}); allowed: up to {MOST_EPOCHS}"
@@ -134,6 +142,26 @@ def _recipe(config: dict) -> Iterator[Problem]:
         if stage["averaging"] == "swa" and stage["cycles"] == 1:
             yield f"{here}.averaging", "is 'swa', the mean over the cycles' ends; allowed with 2 cycles or more"
         names.append(stage["name"])
+        linear |= {stage["name"]} if stage["train"] == "linear" else set()
+
+
+def _linear(stage: dict, here: str) -> Iterator[Problem]:
+    """Keys that mean nothing to a stage that is fitted, not trained in steps."""
+    means = {"name", "size", "train", "from", "augment", "first_view", "cycles", "cycle_len", "cycle_mult"}
+    for key, schema in load_schema()["properties"]["recipe"]["items"]["properties"].items():
+        if "default" not in schema or stage[key] == schema["default"]:
+            continue
+        if key not in means:
+            yield (
+                f"{here}.{key}",
+                f"is {shown(stage[key])}, but a linear stage is not trained in steps; leave the key out",
+            )
+        elif key not in ("augment", "from") and not stage["augment"]:
+            yield (
+                f"{here}.{key}",
+                f"is {shown(stage[key])}, which in a linear stage says how many random views there are; leave the key "
+                "out, or set augment: true",
+            )
 
 
 def _ensemble(config: dict) -> Iterator[Problem]:

@@ -62,9 +62,10 @@ def needed(plan: Plan, images: Counter, features: int, trunk: int) -> list[Large
         unfinished = max(unfinished, learned * (2 + snapshots))  # weights, momentum, snapshots
         for fold in plan.folds:
             found.append(Large("checkpoints", f"{plan.run}/fold{fold}/{name}", learned * (1 + snapshots)))
-            if stage["train"] == "head":
+            if stage["train"] != "all":
                 for path, (first, last) in zip(plan.activations(name, fold), plan.views(name), strict=True):
-                    vectors = (last - first + 1) * images["labelled"]
+                    rows = images["labelled"] if first or plan.trunk_stage(name) else images.total()
+                    vectors = (last - first + 1) * rows
                     activations[f"{path}.safetensors"] = vectors * 2 * features * 4
     found += [Large("activations", path, size) for path, size in activations.items()]  # folds share them
     # Until the next job reads the stage: one stage of each fold at a time.

@@ -21,13 +21,23 @@ from eightfold.schedules import finder_steps, stage_epochs
 
 START = 3.0  # seconds until Python, torch and the script are there
 BACKWARD = 3  # a training step computes three times what a forward pass does
-DEVICE_RULES = {"activations", "activations_tuned", "find_lr", "train", "predict", "insight", "predict_new"}
+DEVICE_RULES = {
+    "activations",
+    "activations_tuned",
+    "find_lr",
+    "train",
+    "fit_linear",
+    "predict",
+    "insight",
+    "predict_new",
+}
 # Seconds for a unit of work, by (a CPU of two cores, a GPU of 2023): mobilenet-like at bfloat16 on the GPU. Rough.
 STATED = {
     "manifest": (5e-3, 1e-3),
     "pixels": (1e-2, 2e-3),
     "network": (0.25, 0.004),  # a megapixel forward
     "head": (2e-4, 2e-5),  # a vector of activations, forward and backward
+    "linear": (1e-2, 1e-3),  # a vector of activations in all fits of a linear stage
 }
 OTHERS = 10.0  # seconds of a rule that looks, draws or reports
 
@@ -42,6 +52,7 @@ _JOBS = {
     "find_lr": r"fold(?P<fold>\w+)/(?P<stage>\w+)/lr_find\.json",
     "draw_lr_find": r"fold(?P<fold>\w+)/(?P<stage>\w+)/lr_find\.svg",
     "train": r"fold(?P<fold>\w+)/(?P<stage>\w+)/stage\.json",
+    "fit_linear": r"fold(?P<fold>\w+)/(?P<stage>\w+)/stage\.json",
     "predict": r"fold(?P<fold>\w+)/predictions/(?P<split>\w+)\.json",
     "predict_part": r"fold(?P<fold>\w+)/predictions/(?P<split>\w+)\.parts/(?P<part>\w+)\.json",
 }
@@ -85,7 +96,10 @@ def work_of(rule: str, settings: Mapping, wildcards: Mapping[str, str], images: 
         return Work(rule, whole * share)
     if rule in ("activations", "activations_tuned"):
         views = settings["last"] - settings["first"] + 1
-        return Work("network", labelled * views * settings["size"] ** 2 / 1e6 * share)
+        rows = labelled if settings["first"] or rule == "activations_tuned" else whole
+        return Work("network", rows * views * settings["size"] ** 2 / 1e6 * share)
+    if rule == "fit_linear":
+        return Work("linear", labelled * (1 + len(settings["views"])))
     if rule == "predict":
         rows = images["test"] if wildcards["split"] == "test" else labelled / 5
         return Work("network", rows * (1 + settings["views"]) * settings["size"] ** 2 / 1e6 * share)
@@ -107,6 +121,8 @@ def settings_of(plan: Plan, job: Job) -> dict:
     rule, words = job.rule.removesuffix("_part"), job.wildcards
     if rule == "train":
         return plan.train_settings(words["stage"])
+    if rule == "fit_linear":
+        return plan.fit_settings(words["stage"])
     if rule == "find_lr":
         return plan.lr_find_settings(words["stage"])
     if rule in ("activations", "activations_tuned"):

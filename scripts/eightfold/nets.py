@@ -90,6 +90,22 @@ def head(features: int, classes: int, seed: int) -> nn.Sequential:
     return layers
 
 
+class LinearHead(nn.Linear):
+    """One linear layer on a pooled vector, always computed in float32.
+
+    Standardisation is folded into it, so its logits are small differences of large terms, which bfloat16 would lose.
+    """
+
+    def __init__(self, inputs: int, classes: int):
+        super().__init__(inputs, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
 class Net(nn.Module):
     """Trunk and head. Its three layer groups learn at different rates: ``trunk.early``, ``trunk.late``, ``head``."""
 
@@ -380,22 +396,6 @@ def pretrained(arch: str, weights: str, seed: int) -> tuple[Trunk, tuple[float, 
     return trunk_of(arch, model), mean, std
 
 
-def load_head(path: str | os.PathLike, part: str = "head") -> nn.Module:
-    """The head in a checkpoint, from its tensors named ``part``.*: one Linear layer, or the 0.7 head.
-
-    Raises UserError when they are neither.
-    """
-    state = tensors.load(path, prefix=f"{part}.")
-    if set(state) == {"weight", "bias"}:
-        made = nn.Linear(*reversed(state["weight"].shape))
-    elif "2.weight" in state and "6.weight" in state:
-        made = head(state["2.weight"].shape[1] // 2, len(state["6.weight"]), 0)
-    else:
-        raise UserError(f"{path}: it holds no {part} that this version knows; delete it and run again")
-    load_part(made, path, part)
-    return made
-
-
 def load_part(module: nn.Module, path: str | os.PathLike, part: str) -> None:
     """Fill a module from a checkpoint's tensors named ``part``.*. Raises UserError when they do not fit."""
     state = tensors.load(path, prefix=f"{part}.")
@@ -403,3 +403,18 @@ def load_part(module: nn.Module, path: str | os.PathLike, part: str) -> None:
         module.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         raise UserError(f"{path}: not the {part} of this network: {error}; delete it and run again") from error
+
+
+def load_head(path: str | os.PathLike, prefix: str = "head") -> nn.Module:
+    """The head that a checkpoint's tensors ``prefix``.* are of: a `LinearHead` where they are one weight and bias, else the
+    0.7 head. Raises UserError when they are neither's.
+    """
+    state = tensors.load(path, prefix=f"{prefix}.")
+    last = next((state[name] for name in ("weight", "6.weight") if name in state), None)
+    first = state.get("weight", state.get("0.weight"))
+    if last is None or first is None:
+        raise UserError(f"{path}: holds no head named {prefix}; delete it and run again")
+    with torch.device("meta"):
+        net = LinearHead(first.shape[1], len(first)) if "weight" in state else head(len(first) // 2, len(last), 0)
+    load_part(net, path, prefix)
+    return net

@@ -54,6 +54,7 @@ class Plan:
         self.config = config
         self.run = f"results/{config['run']}"
         self.stages = {stage["name"]: stage for stage in config["recipe"]}
+        self.known = {**self._implicit_stage(), **self.stages}  # what has files: the recipe's, and what `quick` adds
 
     # ---- data
 
@@ -187,20 +188,55 @@ class Plan:
     def weights_folder(self) -> str:
         return f"{CACHE}/weights-{_key(self.weights_settings)}"
 
-    def previous(self, stage: str) -> str | None:
-        """The stage whose head a stage starts from."""
+    def _implicit_stage(self) -> dict[str, dict]:
+        """The linear stage that `quick` fits where the recipe has none on the starting trunk: by name, {} where it has."""
+        if any(stage["train"] == "linear" and self.trunk_stage(name) is None for name, stage in self.stages.items()):
+            return {}
+        name = "quick"
+        while name in self.stages:
+            name += "_"
+        size = self.config["recipe"][0]["size"]
+        return {name: {"name": name, "size": size, "train": "linear", "augment": False, "from": None}}
+
+    def is_linear(self, stage: str) -> bool:
+        return self.known[stage]["train"] == "linear"
+
+    @property
+    def trained_stages(self) -> list[str]:
+        """The stages that are trained in steps, at a rate."""
+        return [name for name, stage in self.stages.items() if stage["train"] != "linear"]
+
+    @property
+    def linear_stages(self) -> list[str]:
+        return [name for name in self.stages if self.is_linear(name)]
+
+    @property
+    def quick_stage(self) -> str:
+        """The stage that gives the first answer: the first linear one on the starting trunk."""
+        return next(name for name in self.known if self.is_linear(name) and self.trunk_stage(name) is None)
+
+    def start(self, stage: str) -> str | None:
+        """The stage that a stage goes on from: the one it names, else the nearest earlier one that is not linear."""
         names = list(self.stages)
-        return names[names.index(stage) - 1] if names.index(stage) else None
+        if stage not in self.stages:  # `quick`'s
+            return None
+        before = [name for name in names[: names.index(stage)] if self.stages[name]["train"] != "linear"]
+        return self.stages[stage]["from"] or (before[-1] if before else None)
+
+    def previous(self, stage: str) -> str | None:
+        """The stage whose head a stage starts from; a linear stage starts from none."""
+        return None if self.is_linear(stage) else self.start(stage)
 
     def trunk_stage(self, stage: str) -> str | None:
-        """The stage whose trunk a stage starts from: the last one before it that trained all layers; None: pretrained."""
-        names = list(self.stages)
-        before = [name for name in names[: names.index(stage)] if self.stages[name]["train"] == "all"]
-        return before[-1] if before else None
+        """The stage whose trunk a stage starts from: the last one on its way here that trained all layers; None: pretrained."""
+        before = self.start(stage)
+        while before is not None and self.stages[before]["train"] != "all":
+            before = self.start(before)
+        return before
 
     def views(self, stage: str) -> list[tuple[int, int]]:
-        """First and last view of each file of activations a head stage reads: the plain one, then the augmented."""
-        settings = self.stages[stage]
+        """First and last view of each file of activations a stage reads: the plain one, then the augmented."""
+        settings = self.known[stage]
         plain = [(0, 0)]
         if not settings["augment"]:
             return plain
@@ -209,18 +245,21 @@ class Plan:
     def activations_settings(self, size: int, first: int, last: int, trunk: str | None = None) -> dict:
         """What a file of activations depends on; ``trunk`` is the stage whose trunk makes them, None the pretrained.
 
-        rows: the pretrained trunk serves every fold, a tuned one its own, so it need not look at all images.
+        rows: the pretrained trunk serves every fold, and the test images in the plain view; a tuned one its own fold, so it
+        need not look at all images.
         """
         settings = {"size": size, "first": first, "last": last, "device": self.config["device"]}
         if trunk is None:
-            settings["rows"] = "trainable" if first else "labelled"
+            settings["rows"] = "trainable" if first else "readable"
         else:
             readers = [
                 stage
                 for name, stage in self.stages.items()
                 if self.trunk_stage(name) == trunk and stage["size"] == size
             ]
-            trains_on_plain = any(stage["train"] == "head" and not stage["augment"] for stage in readers)
+            trains_on_plain = any(
+                stage["train"] == "linear" or (stage["train"] == "head" and not stage["augment"]) for stage in readers
+            )
             settings["rows"] = "train" if first else "labelled" if trains_on_plain else "valid"
         if first > 0:
             settings |= {"augmentation": self.config["augmentation"], "seed": self.config["seed"]}
@@ -236,8 +275,8 @@ class Plan:
         return f"{CACHE}/activations-{kind}-{_key(self.pixels_folder(size), self.weights_folder, what)}"
 
     def activations(self, stage: str, fold: str) -> list[str]:
-        """The activation files, without suffix, that a head stage reads."""
-        size, trunk = self.stages[stage]["size"], self.trunk_stage(stage)
+        """The activation files, without suffix, that a head or linear stage reads."""
+        size, trunk = self.known[stage]["size"], self.trunk_stage(stage)
         if trunk is None:
             return [f"{self.activations_folder(size, a, b)}/views_{a}-{b}" for a, b in self.views(stage)]
         return [f"{self.run}/fold{fold}/{trunk}/activations/{size}px_views_{a}-{b}" for a, b in self.views(stage)]
@@ -247,8 +286,8 @@ class Plan:
         """Size (px) by name of the shared activation folder."""
         return {
             Path(self.activations_folder(stage["size"], a, b)).name: stage["size"]
-            for name, stage in self.stages.items()
-            if stage["train"] == "head" and self.trunk_stage(name) is None
+            for name, stage in self.known.items()
+            if stage["train"] != "all" and self.trunk_stage(name) is None
             for a, b in self.views(name)
         }
 
@@ -267,7 +306,8 @@ class Plan:
         return f"{self.run}/fold{self.finder_fold(fold)}/{origin}/lr_find.json" if value is None else []
 
     def _training_settings(self, stage: str) -> dict:
-        settings = {key: value for key, value in self.stages[stage].items() if key not in ("lr", "snapshots")}
+        # Which stage this one goes on from is seen from its inputs.
+        settings = {key: value for key, value in self.stages[stage].items() if key not in ("lr", "snapshots", "from")}
         model = self.config["model"]
         shared = {key: self.config[key] for key in ("seed", "batch_size", "device")}
         if settings["train"] == "all":
@@ -283,6 +323,13 @@ class Plan:
             unread += ["cycles", "cycle_len", "cycle_mult", "first_view"]
         settings["stage"] = {key: value for key, value in settings["stage"].items() if key not in unread}
         return _sorted({**settings, "lr_find": self.config["lr_find"]})
+
+    def fit_settings(self, stage: str) -> dict:
+        """Of a linear stage: it has no rate, and ``seed`` only deals images into inner folds where the job has too few."""
+        what = {key: self.known[stage][key] for key in ("name", "size", "train", "augment")}
+        first, last = self.views(stage)[-1]
+        views = list(range(first, last + 1)) if first else []
+        return _sorted({"stage": what, "views": views, **{key: self.config[key] for key in ("seed", "device")}})
 
     def train_settings(self, stage: str) -> dict:
         value, origin = self.lr(stage)
@@ -419,6 +466,10 @@ class Plan:
     def evaluate_settings(self) -> dict:
         settings = {**self.choose_settings(), "seed": self.config["seed"], "folds": len(self.submitted)}
         return _sorted({**settings, "tuning": self.config["tuning"]})
+
+    def quick_settings(self) -> dict:
+        what = {"run": self.config["run"], "stage": self.quick_stage, "metric": self.config["metric"]}
+        return _sorted({**what, "positive": self.config["submission"]["positive"]})
 
     @property
     def answer_separator(self) -> str:

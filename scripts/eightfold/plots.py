@@ -24,7 +24,7 @@ from eightfold.sheets import AMBER, FONT, GREEN, GREY, NOT_XML, RED, THEME, elli
 from eightfold.wording import rate_text
 
 __all__ = ["AMBER", "BLUE", "GREEN", "GREY", "INK", "RED", "VIOLET", "confusion_plot", "figure", "loss_plot"]
-__all__ += ["lr_find_plot", "lr_plot", "save", "smooth"]
+__all__ += ["lr_find_plot", "lr_plot", "save", "smooth", "strength_plot"]
 
 BLUE, VIOLET = "#3f83e8", "#9a6be0"  # with the four of sheets.py: mid tones that are seen on white and on black
 INK = "#010203"  # stands for the reader's text colour: `save` turns it into currentColor
@@ -141,6 +141,24 @@ def _log_axis(axis) -> None:
     axis.set_major_locator(LogLocator(base=10, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: rate_text(value) if value > 0 else ""))
     axis.set_minor_formatter(NullFormatter())
+
+
+def strength_plot(path: str | os.PathLike, strength: dict) -> None:
+    """Log loss of inner folds against the strength C of a linear stage (`strength` of its stage.json), the chosen one marked."""
+    fig, ax = figure()
+    tried, losses = _floats(strength.get("tried") or []), _floats(strength.get("log_loss") or [])
+    ax.set(xlabel="C: what the images weigh against the penalty (log scale)", ylabel="log loss of inner folds (nats)")
+    if _any(losses):
+        ax.set_xscale("log")
+        _log_axis(ax.xaxis)
+        ax.plot(tried, losses, "o-", color=BLUE, linewidth=2.2, markersize=4, label="tried")
+        best = int(np.nanargmin(losses))
+        ax.plot(tried[best], losses[best], "o", color=RED, markersize=8, label=f"chosen: {rate_text(tried[best])}")
+        ax.set_ylim(bottom=0)
+        _legend(fig)
+    else:
+        _message(ax, "No image could be held out to choose the strength, so the usual one was taken.")
+    save(fig, path)
 
 
 def lr_find_plot(path: str | os.PathLike, lr_find: dict) -> None:

@@ -65,6 +65,7 @@ PLOTS = {
     "lr_find": ("Learning-rate finder", "Training loss against learning rate, with the suggested rates."),
     "loss": ("Loss", "Training loss per mini-batch and validation loss per epoch."),
     "lr": ("Learning rate", "Learning rate per mini-batch."),
+    "strength": ("Strength of the penalty", "Log loss of inner folds of the training images; the lowest is chosen."),
 }
 FEW_REJECTED = 50  # rows of rejected.csv shown in full; the rest is counted
 
@@ -367,16 +368,16 @@ def sha256_base64(text: str) -> str:
     return base64.b64encode(hashlib.sha256(str(text).encode()).digest()).decode()
 
 
-def render(context: Mapping) -> str:
-    """The page as HTML text. Every value is escaped by the template engine."""
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """What renders the templates: every value is escaped, and the filters write figures as the project does."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {
+    made.filters |= {
         "share": share_text,
         "number": number_text,
         "gain_share": lambda value: (
@@ -390,4 +391,9 @@ def render(context: Mapping) -> str:
         "sha256": sha256_base64,
         "json": lambda value: json.dumps(value, ensure_ascii=False),
     }
-    return environment.get_template("templates/report.html").render(context) + "\n"
+    return made
+
+
+def render(context: Mapping) -> str:
+    """The page as HTML text."""
+    return environment().get_template("templates/report.html").render(context) + "\n"

@@ -57,7 +57,7 @@ def setting_of(given, settings: dict, fold: str, device: Device) -> Setting:
     if stage["train"] == "head":
         net = nets.head(weights["features"], len(info["classes"]), seed_for(seed, "head"))
         if head:
-            nets.load_part(net, head, "head")
+            net = nets.load_head(head)
         for path, identity in zip(given.activations, given.activations_identities, strict=True):
             checked(path, read_json(identity))
         source = Activations(given.activations, device)
@@ -66,7 +66,7 @@ def setting_of(given, settings: dict, fold: str, device: Device) -> Setting:
         net = network(settings["arch"], len(info["classes"]), weights["features"], seed)
         nets.load_part(net.trunk, trunk, "trunk")
         if head:
-            nets.load_part(net.head, head, "head")
+            net.head = nets.load_head(head)
         pixels = Pixels(Path(given.pixels).parent)
         source = Views(pixels, stage["size"], settings["augmentation"], seed, weights["mean"], weights["std"], device)
     if not len(train_rows):
