@@ -15,6 +15,15 @@ def stage_epochs(stage: Mapping) -> int:
     return length * cycles if mult == 1 else length * (mult**cycles - 1) // (mult - 1)
 
 
+def batches_of(images: int, batch_size: int) -> int:
+    """Mini-batches of an epoch, nearly equal: ceil(images / batch_size), or fewer where one would hold a single image.
+
+    BatchNorm needs two. Equal parts, since a small last batch would take a whole step, and a tenth of BatchNorm's
+    running figures, just before the network is validated.
+    """
+    return max(1, min(math.ceil(images / batch_size), images // 2))
+
+
 def cycle_of(epoch: int, lengths: list[int]) -> int:
     """The cycle that an epoch (from 0) belongs to."""
     end = 0

@@ -41,14 +41,11 @@ def epoch_batches(
 ) -> list[np.ndarray]:
     """The rows of an epoch in mini-batches, shuffled by (seed, stage, epoch) alone; with ``chances`` drawn by them.
 
-    A last batch of one image would have no variance for BatchNorm: it joins the batch before.
+    Their sizes differ by one at most (`schedules.batches_of`).
     """
     source = generator(seed, "order", stage, epoch)
     order = source.permutation(rows) if chances is None else source.choice(rows, len(rows), p=chances)
-    cuts = list(range(batch_size, len(order), batch_size))
-    if cuts and len(order) - cuts[-1] == 1:
-        cuts.pop()
-    return np.split(order, cuts)
+    return np.array_split(order, schedules.batches_of(len(order), batch_size))
 
 
 def logits_of(net: nn.Module, source: Callable, rows: np.ndarray, view: int, device: Device) -> np.ndarray:
@@ -128,14 +125,11 @@ class Stepper:
         return loss
 
     def _gradients(self, inputs: torch.Tensor, targets: torch.Tensor, seed: int, batch: int) -> float:
-        size, total = self.micro_batch or max(1, len(inputs)), 0.0
-        cuts = list(range(size, len(inputs), size))
-        if cuts and len(inputs) - cuts[-1] == 1:
-            cuts.pop()
+        parts, total = schedules.batches_of(len(inputs), self.micro_batch or max(1, len(inputs))), 0.0
         devices = [self.device.device] if self.device.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
-            for x, y in zip(inputs.tensor_split(cuts), targets.tensor_split(cuts), strict=True):
+            for x, y in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
                 with self.device.autocast():
                     logits = self.net(x)
                 # A process without a picture of this batch has no loss, and works along with the others all the same.
