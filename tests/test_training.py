@@ -242,6 +242,21 @@ def test_views_follow_the_epochs(tmp_path):
     assert seen == [0] * 9
 
 
+def test_a_stage_below_its_floor_of_steps_repeats_its_views(tmp_path):
+    seen, snapshots = [], []
+
+    def source(rows, view):
+        seen.append(view)
+        return vectors(rows, view)
+
+    stage = {**STAGE, "min_steps": 10, "first_view": 4}  # 3 epochs of 3 batches are 9 steps
+    options = {"source": source, "stage": stage, "valid_rows": np.empty(0, int), "snapshot": snapshots.append}
+    records = trained(head(), tmp_path, **options)
+    assert seen == [view for view in (4, 5, 6, 4, 5, 6) for _ in range(3)]
+    assert [row["epoch"] for row in records.epochs] == [1, 2, 3, 4, 5, 6] and snapshots == [1, 2]
+    assert [row["cycle"] for row in records.epochs] == [1, 1, 2, 2, 2, 2]
+
+
 def test_dropout_does_not_depend_on_the_random_state_and_leaves_it_alone(tmp_path):
     one, other = head(), head()
     torch.manual_seed(1)
@@ -292,10 +307,10 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("step", range(9))
-def test_broken_off_at_any_step_and_resumed_it_ends_in_the_same_bits(tmp_path, step):
-    whole, snapshots = head(), []
-    expected = trained(whole, tmp_path / "whole", snapshot=snapshots.append)
+@pytest.mark.parametrize(("step", "least"), [*((step, 0) for step in range(9)), (8, 10), (14, 10)])
+def test_broken_off_at_any_step_and_resumed_it_ends_in_the_same_bits(tmp_path, step, least):
+    whole, snapshots, stage = head(), [], {**STAGE, "min_steps": least}
+    expected = trained(whole, tmp_path / "whole", snapshot=snapshots.append, stage=stage)
     assert snapshots == [1, 2]
     calls = 0
 
@@ -308,11 +323,11 @@ def test_broken_off_at_any_step_and_resumed_it_ends_in_the_same_bits(tmp_path, s
         return vectors(rows, view)
 
     with pytest.raises(Stop):
-        trained(head(), tmp_path, source=breaking)
+        trained(head(), tmp_path, source=breaking, stage=stage)
     resumed = head(seed=99)  # what it starts from no longer matters once an epoch is saved
     if step < 3:
         resumed = head()
-    found = trained(resumed, tmp_path)
+    found = trained(resumed, tmp_path, stage=stage)
     assert same(resumed, whole) and without_seconds(found) == without_seconds(expected)
 
 

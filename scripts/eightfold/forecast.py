@@ -16,7 +16,7 @@ from typing import NamedTuple
 from eightfold.files import UserError, read_json
 from eightfold.footprint import counted, images_of, needed
 from eightfold.plan import Plan
-from eightfold.schedules import batches_of, finder_steps, stage_epochs
+from eightfold.schedules import batches_of, finder_steps, repeats, stage_epochs
 
 START = 3.0  # seconds until Python, torch and the script are there
 BACKWARD = 3  # a training step computes three times what a forward pass does
@@ -92,7 +92,7 @@ def work_of(rule: str, settings: Mapping, wildcards: Mapping[str, str], images: 
         stage, batches = settings["stage"], batches_of(labelled, settings["batch_size"])
         whole_net = stage["train"] == "all"
         if rule == "train":
-            epochs = stage_epochs(stage)
+            epochs = stage_epochs(stage) * repeats(stage, batches)
         else:  # more than one where there are few pictures
             epochs = finder_steps(settings["lr_find"]["steps"], batches, whole_net) / batches
         if not whole_net:
