@@ -163,6 +163,8 @@ BAD = [
     (stage(averaging="swa"), "recipe[0].averaging", "2 cycles or more"),
     (stage(label_smoothing=1), "recipe[0].label_smoothing", "below 1"),
     (stage(first_view=0), "recipe[0].first_view", "at least 1"),
+    (stage(train="all", min_steps=50), "recipe[0].min_steps", "0 or null"),
+    (stage(min_steps=-1), "recipe[0].min_steps", "at least 0"),
     ({"tta": {"views": -1}}, "tta.views", "at least 0"),
     ({"tta": {"views": 0, "weights": "plain_quarter"}}, "tta.weights", "tta.views"),
     ({"ensemble": {"members": "snapshots"}} | stage(), "ensemble.members", "last stage (head)"),
@@ -214,7 +216,7 @@ def test_defaults_are_filled_in_at_every_level_and_the_input_is_left_alone():
     assert result["data"]["labels"] == "labels.csv"
     assert result["recipe"] == [
         {"name": "head", "size": 64, "train": "head", "augment": True, "cycles": 1, "cycle_len": 1, "cycle_mult": 1}
-        | {"lr": "auto", "lr_ratio": 10.0, "snapshots": False, "first_view": 1}
+        | {"lr": "auto", "lr_ratio": 10.0, "snapshots": False, "first_view": 1, "min_steps": 100}
         | {"optimizer": "sgd", "weight_decay": 0.0, "schedule": "sgdr", "label_smoothing": 0.0, "mixup": 0.0}
         | {"cutmix": 0.0, "class_weights": "none", "sampler": "shuffled", "averaging": "none", "ema_decay": 0.99}
         | {"gpus": 1, "from": None}

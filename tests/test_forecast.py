@@ -68,7 +68,7 @@ def test_the_work_of_a_job_is_its_pictures_through_the_network():
     assert amount("predict", {"size": 100, "views": 4}, split="test") == pytest.approx(50 * 5 * 0.01)
     settings = plan().train_settings("all")  # 1 + 2 cycles of one epoch, on two GPUs
     assert amount("train", settings) == pytest.approx(100 * 2 * 3 * 128**2 / 1e6 / 2)
-    assert amount("train", plan().train_settings("head")) == 100
+    assert amount("train", plan().train_settings("head")) == 100 * 50  # 100 steps at least, in epochs of 2
     # A finder's sweep: no fewer than 40 mini-batches of the whole net, 100 of a head, whatever an epoch has.
     assert amount("find_lr", plan().lr_find_settings("all")) == pytest.approx(40 * 50 * 3 * 128**2 / 1e6)
     assert amount("find_lr", plan().lr_find_settings("head")) == 100 * 50

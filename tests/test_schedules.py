@@ -72,3 +72,19 @@ def test_the_sweep_is_geometric_and_meets_both_ends():
     assert found[0] == pytest.approx(1e-5) and found[-1] == pytest.approx(10)
     ratios = [b / a for a, b in pairwise(found)]
     assert ratios == pytest.approx([1e6 ** (1 / 99)] * 99)
+
+
+@given(
+    st.integers(1, 200), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(0, 300), st.integers(1, 9)
+)
+def test_a_floor_of_steps_lengthens_every_cycle_alike_and_adds_no_view(batches, cycles, length, mult, least, first):
+    stage = {"cycles": cycles, "cycle_len": length, "cycle_mult": mult, "min_steps": least}
+    stage |= {"augment": True, "first_view": first}
+    own, lengths = schedules.cycle_lengths(cycles, length, mult), schedules.trained_lengths(stage, batches)
+    times = lengths[0] // own[0]
+    assert lengths == [times * epochs for epochs in own]
+    assert batches * sum(lengths) >= least
+    assert times == 1 or batches * sum(own) * (times - 1) < least  # no longer than it need be
+    shown = [schedules.view_of(stage, epoch) for epoch in range(sum(lengths))]
+    assert shown == times * list(range(first, first + sum(own)))
+    assert {schedules.view_of({**stage, "augment": False}, epoch) for epoch in range(9)} == {0}

@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
@@ -98,8 +100,9 @@ def test_a_head_on_cached_activations_is_the_head_trained_through_the_frozen_tru
     for name, value in net.trunk.state_dict().items():
         assert torch.equal(value, frozen[name]), name
     for name, value in net.head.state_dict().items():
-        # The activations come of a trunk whose BatchNorm is merged into its convolutions: equal up to rounding.
-        torch.testing.assert_close(value, alone.state_dict()[name], rtol=1e-3, atol=5e-4)
+        # The activations come of a trunk whose BatchNorm is merged into its convolutions: equal up to rounding, which
+        # may take a unit across the edge of its ReLU.
+        torch.testing.assert_close(value, alone.state_dict()[name], rtol=1e-2, atol=1e-3)
     losses = [[row["loss"] for row in records.batches] for records in (first, second)]
     np.testing.assert_allclose(*losses, rtol=1e-4)
     assert max(losses[0]) - min(losses[0]) > 0.05  # it did learn something
@@ -128,11 +131,11 @@ def test_the_update_is_momentum_sgd_by_hand(tmp_path):
     """A linear model in numpy, float64: momentum 0.9, no Nesterov, no decay, a rate of its own for each step."""
     net = nn.Linear(12, 2)
     weight, bias = net.weight.detach().double().numpy().copy(), net.bias.detach().double().numpy().copy()
-    records = trained(net, tmp_path, batch_size=5)
+    records = trained(net, tmp_path, batch_size=6)
     lengths, step = [1, 2], 0
     momentum_w, momentum_b = np.zeros_like(weight), np.zeros_like(bias)
     for epoch in range(3):
-        for rows in training.epoch_batches(np.arange(21), 5, 5, "head", epoch):
+        for rows in training.epoch_batches(np.arange(21), 6, 5, "head", epoch):
             x, y = vectors(rows, 1 + epoch).double().numpy(), targets()[rows]
             logits = x @ weight.T + bias
             p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -195,7 +198,7 @@ def test_several_labels_a_picture(tmp_path):
 
 
 def test_the_rate_of_each_mini_batch_is_the_formula(tmp_path):
-    records = trained(head(), tmp_path, lrs=(0.08,), batch_size=5)  # 21 rows in fives: 4 batches, the last of 6
+    records = trained(head(), tmp_path, lrs=(0.08,), batch_size=6)  # 21 rows: 4 batches
     rates = [row["lr"] for row in records.batches]
     first = [0.08 / 2 * (1 + math.cos(math.pi * i / 4)) for i in range(4)]
     second = [0.08 / 2 * (1 + math.cos(math.pi * i / 8)) for i in range(8)]
@@ -239,6 +242,21 @@ def test_views_follow_the_epochs(tmp_path):
     assert seen == [0] * 9
 
 
+def test_a_stage_below_its_floor_of_steps_repeats_its_views(tmp_path):
+    seen, snapshots = [], []
+
+    def source(rows, view):
+        seen.append(view)
+        return vectors(rows, view)
+
+    stage = {**STAGE, "min_steps": 10, "first_view": 4}  # 3 epochs of 3 batches are 9 steps
+    options = {"source": source, "stage": stage, "valid_rows": np.empty(0, int), "snapshot": snapshots.append}
+    records = trained(head(), tmp_path, **options)
+    assert seen == [view for view in (4, 5, 6, 4, 5, 6) for _ in range(3)]
+    assert [row["epoch"] for row in records.epochs] == [1, 2, 3, 4, 5, 6] and snapshots == [1, 2]
+    assert [row["cycle"] for row in records.epochs] == [1, 1, 2, 2, 2, 2]
+
+
 def test_dropout_does_not_depend_on_the_random_state_and_leaves_it_alone(tmp_path):
     one, other = head(), head()
     torch.manual_seed(1)
@@ -259,7 +277,7 @@ def test_dropout_does_not_depend_on_the_random_state_and_leaves_it_alone(tmp_pat
 def test_order_is_keyed_by_seed_stage_and_epoch_and_holds_every_row_once():
     rows = np.array([3, 1, 4, 15, 9, 2, 6, 5, 35, 8])
     first = training.epoch_batches(rows, 4, 0, "a", 0)
-    assert [len(batch) for batch in first] == [4, 4, 2]
+    assert [len(batch) for batch in first] == [4, 3, 3]
     assert sorted(np.concatenate(first)) == sorted(rows)
     again = training.epoch_batches(rows, 4, 0, "a", 0)
     assert all((x == y).all() for x, y in zip(first, again, strict=True))
@@ -267,10 +285,14 @@ def test_order_is_keyed_by_seed_stage_and_epoch_and_holds_every_row_once():
         assert (np.concatenate(training.epoch_batches(rows, 4, *other)) != np.concatenate(first)).any()
 
 
-@pytest.mark.parametrize(("n", "size", "expected"), [(9, 4, [4, 5]), (8, 4, [4, 4]), (5, 4, [5]), (3, 4, [3])])
-def test_a_last_batch_of_one_joins_the_one_before(n, size, expected):
-    found = [len(batch) for batch in training.epoch_batches(np.arange(n), size, 0, "a", 0)]
-    assert found == expected
+@given(n=st.integers(2, 400), size=st.integers(2, 70), epoch=st.integers(0, 3))
+def test_an_epoch_is_cut_into_nearly_equal_batches_that_hold_every_row_once(n, size, epoch):
+    batches = training.epoch_batches(np.arange(n) * 3, size, 0, "a", epoch)
+    sizes = [len(batch) for batch in batches]
+    assert sorted(np.concatenate(batches)) == [3 * row for row in range(n)]
+    assert max(sizes) - min(sizes) <= 1 and min(sizes) >= 2
+    if size > 2 or n % 2 == 0:  # an odd number in twos would leave one alone
+        assert len(batches) == math.ceil(n / size) and max(sizes) <= size
 
 
 def test_one_training_picture_is_refused(tmp_path):
@@ -285,10 +307,10 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("step", range(9))
-def test_broken_off_at_any_step_and_resumed_it_ends_in_the_same_bits(tmp_path, step):
-    whole, snapshots = head(), []
-    expected = trained(whole, tmp_path / "whole", snapshot=snapshots.append)
+@pytest.mark.parametrize(("step", "least"), [*((step, 0) for step in range(9)), (8, 10), (14, 10)])
+def test_broken_off_at_any_step_and_resumed_it_ends_in_the_same_bits(tmp_path, step, least):
+    whole, snapshots, stage = head(), [], {**STAGE, "min_steps": least}
+    expected = trained(whole, tmp_path / "whole", snapshot=snapshots.append, stage=stage)
     assert snapshots == [1, 2]
     calls = 0
 
@@ -301,11 +323,11 @@ def test_broken_off_at_any_step_and_resumed_it_ends_in_the_same_bits(tmp_path, s
         return vectors(rows, view)
 
     with pytest.raises(Stop):
-        trained(head(), tmp_path, source=breaking)
+        trained(head(), tmp_path, source=breaking, stage=stage)
     resumed = head(seed=99)  # what it starts from no longer matters once an epoch is saved
     if step < 3:
         resumed = head()
-    found = trained(resumed, tmp_path)
+    found = trained(resumed, tmp_path, stage=stage)
     assert same(resumed, whole) and without_seconds(found) == without_seconds(expected)
 
 

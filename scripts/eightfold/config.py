@@ -12,6 +12,7 @@ import yaml
 
 from eightfold.contradictions import Problem, contradictions
 from eightfold.files import UserError
+from eightfold.recipe import settled
 from eightfold.schema import allowed, branches_of, dotted, follow, key_text, load_schema, refusal, shown, types_of
 
 LARGEST = 2**18  # bytes of a config file; YAML is read at a megabyte in seconds
@@ -23,7 +24,8 @@ def resolve(config: Mapping, source: str = "config") -> dict:
     """A new config with every default filled in, at all levels; UserError lists all that is wrong with ``config``.
 
     Numbers come out as the schema wants them (``10`` and ``"10"`` are 10.0 where fractions are allowed): the command
-    line and YAML's reading of 1e-5 both give text, and equal settings must be equal bytes. ``source`` names the file.
+    line and YAML's reading of 1e-5 both give text, and equal settings must be equal bytes. Values of a stage that follow
+    from the stages before it are filled in too (`recipe.settled`). ``source`` names the file.
     """
     from jsonschema import Draft202012Validator
 
@@ -44,6 +46,7 @@ def resolve(config: Mapping, source: str = "config") -> dict:
         for path, text in unknown + problems:
             first.setdefault(path, text)
         raise UserError("\n".join(f"{source}: {path or 'the whole'} {text}" for path, text in first.items()))
+    result["recipe"] = settled(result["recipe"])
     return result
 
 

@@ -137,6 +137,12 @@ def _recipe(config: dict) -> Iterator[Problem]:
         for key in ("mixup", "cutmix"):
             if stage[key] and stage["train"] == "head":
                 yield f"{here}.{key}", f"is {stage[key]}, but a head stage learns on activations; allowed: 0"
+        if stage["min_steps"] and stage["train"] == "all":
+            yield (
+                f"{here}.min_steps",
+                f"is {stage['min_steps']}, a floor for head stages, which repeat views from the cache; allowed with train all: "
+                "0 or null (cycle_len and cycles make it longer)",
+            )
         if stage["schedule"] == "one_cycle" and stage["cycles"] > 1:
             yield f"{here}.schedule", "is 'one_cycle'; allowed with cycles 1 (cycle_len gives its epochs)"
         if stage["averaging"] == "swa" and stage["cycles"] == 1:

@@ -6,7 +6,6 @@ or, where there was none, stated below.
 """
 
 import json
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,7 @@ from typing import NamedTuple
 from eightfold.files import UserError, read_json
 from eightfold.footprint import counted, images_of, needed
 from eightfold.plan import Plan
-from eightfold.schedules import finder_steps, stage_epochs
+from eightfold.schedules import batches_of, finder_steps, repeats, stage_epochs
 
 START = 3.0  # seconds until Python, torch and the script are there
 BACKWARD = 3  # a training step computes three times what a forward pass does
@@ -104,10 +103,10 @@ def work_of(rule: str, settings: Mapping, wildcards: Mapping[str, str], images: 
         rows = images["test"] if wildcards["split"] == "test" else labelled / 5
         return Work("network", rows * (1 + settings["views"]) * settings["size"] ** 2 / 1e6 * share)
     if rule in ("find_lr", "train"):
-        stage, batches = settings["stage"], max(1, math.ceil(labelled / settings["batch_size"]))
+        stage, batches = settings["stage"], batches_of(labelled, settings["batch_size"])
         whole_net = stage["train"] == "all"
         if rule == "train":
-            epochs = stage_epochs(stage)
+            epochs = stage_epochs(stage) * repeats(stage, batches)
         else:  # more than one where there are few pictures
             epochs = finder_steps(settings["lr_find"]["steps"], batches, whole_net) / batches
         if not whole_net:

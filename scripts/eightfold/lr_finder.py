@@ -44,13 +44,13 @@ def sweep(
     ratios = schedules.group_lrs(1.0, stage["lr_ratio"], len(stepper.optimizer.param_groups))
     all_targets = torch.from_numpy(targets).to(device.device)
     name = f"{stage['name']} lr_find"
-    per_epoch = len(epoch_batches(train_rows, batch_size, seed, name, 0))
+    per_epoch = schedules.batches_of(len(train_rows), batch_size)
     lrs, losses, average, best = [], [], 0.0, math.inf
     for step in progress(range(steps), steps, name, " batches"):
         epoch, i = divmod(step, per_epoch)
         if i == 0:
             batches = epoch_batches(train_rows, batch_size, seed, name, epoch)
-        view = stage["first_view"] + epoch % schedules.stage_epochs(stage) if stage["augment"] else 0
+        view = schedules.view_of(stage, epoch)
         lr = schedules.finder_lr(step, steps, start, end)
         loss = stepper(
             source(batches[i], view),

@@ -15,6 +15,35 @@ def stage_epochs(stage: Mapping) -> int:
     return length * cycles if mult == 1 else length * (mult**cycles - 1) // (mult - 1)
 
 
+def repeats(stage: Mapping, batches: int) -> int:
+    """How often each epoch of a stage is gone through, so that it makes ``min_steps`` steps with ``batches`` an epoch.
+
+    1 where the stage is long enough, or has no ``min_steps`` (0, null or absent). The views are those of the stage
+    without repeats, in turn: no further activations are needed.
+    """
+    return max(1, math.ceil((stage.get("min_steps") or 0) / (batches * stage_epochs(stage))))
+
+
+def trained_lengths(stage: Mapping, batches: int) -> list[int]:
+    """Epochs of each cycle as they are trained: a cycle's own, times `repeats`."""
+    times = repeats(stage, batches)
+    return [times * length for length in cycle_lengths(stage["cycles"], stage["cycle_len"], stage["cycle_mult"])]
+
+
+def view_of(stage: Mapping, epoch: int) -> int:
+    """The view that an epoch (from 0) shows: 0, the plain one, or the stage's random views, again from the first where epochs repeat."""
+    return stage["first_view"] + epoch % stage_epochs(stage) if stage["augment"] else 0
+
+
+def batches_of(images: int, batch_size: int) -> int:
+    """Mini-batches of an epoch, nearly equal: ceil(images / batch_size), or fewer where one would hold a single image.
+
+    BatchNorm needs two. Equal parts, since a small last batch would take a whole step, and a tenth of BatchNorm's
+    running figures, just before the network is validated.
+    """
+    return max(1, min(math.ceil(images / batch_size), images // 2))
+
+
 def cycle_of(epoch: int, lengths: list[int]) -> int:
     """The cycle that an epoch (from 0) belongs to."""
     end = 0

@@ -44,14 +44,11 @@ def epoch_batches(
 ) -> list[np.ndarray]:
     """The rows of an epoch in mini-batches, shuffled by (seed, stage, epoch) alone; with ``chances`` drawn by them.
 
-    A last batch of one image would have no variance for BatchNorm: it joins the batch before.
+    Their sizes differ by one at most (`schedules.batches_of`).
     """
     source = generator(seed, "order", stage, epoch)
     order = source.permutation(rows) if chances is None else source.choice(rows, len(rows), p=chances)
-    cuts = list(range(batch_size, len(order), batch_size))
-    if cuts and len(order) - cuts[-1] == 1:
-        cuts.pop()
-    return np.split(order, cuts)
+    return np.array_split(order, schedules.batches_of(len(order), batch_size))
 
 
 def logits_of(net: nn.Module, source: Callable, rows: np.ndarray, view: int, device: Device) -> np.ndarray:
@@ -148,14 +145,11 @@ class Stepper:
         return loss
 
     def _gradients(self, inputs: torch.Tensor, targets: torch.Tensor, seed: int, batch: int) -> float:
-        size, total = self.micro_batch or max(1, len(inputs)), 0.0
-        cuts = list(range(size, len(inputs), size))
-        if cuts and len(inputs) - cuts[-1] == 1:
-            cuts.pop()
+        parts, total = schedules.batches_of(len(inputs), self.micro_batch or max(1, len(inputs))), 0.0
         devices = [self.device.device] if self.device.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
-            for x, y in zip(inputs.tensor_split(cuts), targets.tensor_split(cuts), strict=True):
+            for x, y in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
                 with self.device.autocast():
                     logits = self.net(x)
                 # A process without a picture of this batch has no loss, and works along with the others all the same.
@@ -229,7 +223,7 @@ def train(
     """Train ``net`` through a stage, in place (it ends as the stage's average, where there is one), and tell each mini-batch and epoch.
 
     source: rows and a view to the net's inputs. targets: of every row of the manifest. stage: name, augment,
-    first_view, cycles, cycle_len, cycle_mult, and its options (regularise, averaging), each off where absent. lrs: the rate of each layer group at the start of a cycle. resume: the
+    first_view, cycles, cycle_len, cycle_mult, and its options (min_steps, regularise, averaging), each off where absent. lrs: the rate of each layer group at the start of a cycle. resume: the
     file that holds an unfinished stage; written each epoch and on SIGTERM, refused unless it carries ``identity``.
     snapshot: called with the number of each cycle, from 1, when its last epoch has ended. ranks: the processes that
     train this stage together, each of which calls this; the first alone writes. ids: the pictures' names, by row.
@@ -238,9 +232,9 @@ def train(
     """
     if len(train_rows) < 2:
         raise UserError(f"stage {stage['name']}: {len(train_rows)} training images; at least 2 are needed")
-    lengths = schedules.cycle_lengths(stage["cycles"], stage["cycle_len"], stage["cycle_mult"])
+    per_epoch = schedules.batches_of(len(train_rows), batch_size)
+    lengths = schedules.trained_lengths(stage, per_epoch)
     ends = np.cumsum(lengths)
-    per_epoch = len(epoch_batches(train_rows, batch_size, seed, stage["name"], 0))
     net.to(device.device, memory_format=torch.channels_last)
     stepper = Stepper(net, device, bn_freeze, stage, regularise.loss_for(stage, targets, train_rows), ranks)
     ranks = stepper.ranks
@@ -262,7 +256,7 @@ def train(
             if i == 0 or step == start:
                 batches = epoch_batches(train_rows, batch_size, seed, stage["name"], epoch, chances)
                 began = time.monotonic()
-            view = stage["first_view"] + epoch if stage["augment"] else 0
+            view = schedules.view_of(stage, epoch)
             factor = schedules.factor(stage.get("schedule", "sgdr"), step, per_epoch, lengths)
             rates = [lr * factor for lr in lrs]
             inputs, wanted = _part_of(batches[i], ranks, view, source, all_targets, stage, seed, step)
