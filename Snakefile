@@ -29,6 +29,7 @@ include: "rules/predict.smk"
 include: "rules/review.smk"
 include: "rules/new.smk"
 include: "rules/kaggle.smk"
+include: "rules/solar.smk"
 
 
 onstart:
