@@ -32,11 +32,12 @@ READY  := .venv/.ready-$(DIGEST)
 TOOLS  := .venv/.tools-$(DIGEST)
 EXTRA  := .venv/.extra-$(DIGEST)
 BENCH  := .venv/.bench-$(shell cat envs/requirements.txt envs/requirements-bench.txt | cksum | tr -cd '0-9')
+SOLAR  := .venv/.solar-$(shell cat envs/requirements.txt envs/requirements-solar.txt | cksum | tr -cd '0-9')
 BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 2>/dev/null),,broken)
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission quick report explore lr_find evaluate clean_cache predict export compare submit new extras plan slurm-test score bench test torture doctor audit unlock lint format help broken
+.PHONY: submission quick report explore lr_find evaluate clean_cache predict export compare submit new extras solar plan slurm-test score bench test torture doctor audit unlock lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
 	@$(call snakemake,$@)
@@ -62,6 +63,13 @@ new: $(READY) ## start configs/NAME.yaml by looking at the pictures in DATA=fold
 
 extras: $(EXTRA) ## the optional packages: ONNX, Kaggle, timm, .7z, DICOM, BSON, TensorBoard, MLflow
 
+# Two runs, since the data root is listed when the Snakefile is read.
+solar: CONFIG := examples/solar_cells.yaml
+solar: $(SOLAR) ## a real job out of the package registry (CC BY-NC-SA 4.0): defects of solar cells, scored
+	@.venv/bin/python scripts/unlock.py && .venv/bin/python -m snakemake solar_cells --cores $(CORES)
+	@$(call snakemake,submission)
+	@.venv/bin/python scripts/score_held_back.py data/solar_cells/held_back.csv results/solar_cells/submission.csv
+
 slurm-test: $(TOOLS) ## the pipeline on a real SLURM of two nodes, started here for the test (as root: installs it)
 	-.venv/bin/python tests/slurm/cluster.py install
 	EIGHTFOLD_SLURM=1 .venv/bin/python -m pytest tests/test_slurm.py -rs
@@ -71,7 +79,7 @@ plan: $(READY) ## what `make submission` (or another TARGET=) would run, why, fo
 	@$(call snakemake,$(TARGET) --summary) 2>/dev/null | .venv/bin/python scripts/forecast.py $(CONFIG)
 
 score: $(READY) ## the demo's accuracy and log loss on labels that the pipeline never saw
-	@.venv/bin/python scripts/score_demo.py results/cache/demo/held_back.csv results/demo/submission.csv
+	@.venv/bin/python scripts/score_held_back.py results/cache/demo/held_back.csv results/demo/submission.csv
 
 bench: $(BENCH) ## ratios against Pillow, torchvision, fastai and the machine's own limits: ROWS= some, THREADS=
 	.venv/bin/python bench/run.py $(ROWS) $(if $(THREADS),--threads $(THREADS))
@@ -93,7 +101,7 @@ unlock: $(READY) ## release the lock that a killed run left (when no run goes on
 	@.venv/bin/python -m snakemake --unlock $(if $(CONFIG),--configfile $(CONFIG))
 
 audit: $(TOOLS) ## known vulnerabilities of the pinned packages (asks the Python package index for its advisories)
-	.venv/bin/python -m pip_audit --strict --no-deps --disable-pip $(foreach list,$(LISTS) envs/requirements-bench.txt,--requirement $(list))
+	.venv/bin/python -m pip_audit --strict --no-deps --disable-pip $(foreach list,$(LISTS) envs/requirements-bench.txt envs/requirements-solar.txt,--requirement $(list))
 
 lint: $(TOOLS) ## style of Python and Snakemake files, nothing is changed
 	.venv/bin/python -m ruff check
@@ -118,6 +126,9 @@ $(EXTRA): $(BROKEN) | $(READY)
 
 $(BENCH): $(BROKEN) | $(READY)
 	@$(call install,envs/requirements-bench.txt,.bench)
+
+$(SOLAR): $(BROKEN) | $(READY)
+	@$(call install,envs/requirements-solar.txt,.solar)
 
 $(TOOLS): $(BROKEN) | $(READY)
 	@$(call install,$(lastword $(LISTS)),.tools)

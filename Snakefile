@@ -31,6 +31,7 @@ include: "rules/quick.smk"
 include: "rules/review.smk"
 include: "rules/new.smk"
 include: "rules/kaggle.smk"
+include: "rules/solar.smk"
 
 
 onstart:

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-import score_demo
+import score_held_back
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +23,7 @@ make = pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 def pins(name: str) -> dict[str, str]:
     lines = (ROOT / "envs" / name).read_text().splitlines()
     wanted = [line for line in lines if line and not line.startswith(("#", "-r"))]
-    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9.]*", line) for line in wanted), wanted
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9.]*(post\d+)?", line) for line in wanted), wanted
     return dict(line.split("==") for line in wanted)
 
 
@@ -44,6 +45,12 @@ def test_pip_and_conda_have_the_same_versions():
         conda = dict(line.split("=") for line in lines if not line.startswith("python="))
         pip = {name: version for wanted in lists for name, version in pins(wanted).items()}
         assert conda == {CONDA_NAMES.get(name, name): version for name, version in pip.items()}
+
+
+def test_a_package_of_two_lists_has_one_version():
+    lists = [path.name for path in (ROOT / "envs").glob("requirements*.txt")]
+    versions = {(name, version) for wanted in lists for name, version in pins(wanted).items()}
+    assert len(lists) == 5 and len(versions) == len({name for name, _ in versions})
 
 
 def test_containers_install_the_pinned_list_on_condas_python():
@@ -77,6 +84,7 @@ def test_every_module_that_is_imported_is_pinned():
         *pins("requirements-dev.txt"),
         *pins("requirements-extra.txt"),
         *pins("requirements-bench.txt"),
+        *pins("requirements-solar.txt"),
     }
 
 
@@ -107,6 +115,7 @@ def test_the_makefile_has_its_targets_and_passes_its_variables_on():
         "extras",
         "compare",
         "submit",
+        "solar",
         "plan",
         "score",
         "torture",
@@ -123,6 +132,7 @@ def test_the_makefile_has_its_targets_and_passes_its_variables_on():
     assert "snakemake report --cores 2 --configfile my.yaml" in planned("report", "CORES=2", "CONFIG=my.yaml")
     assert "snakemake evaluate --summary" in planned("plan", "TARGET=evaluate")
     assert "predict={images: 'new ones'}" in planned("predict", "IMAGES=new ones")
+    assert "snakemake submission --cores all --configfile examples/solar_cells.yaml" in planned("solar")
     assert "kills.py 7 " in planned("torture", "KILLS=7") and "doctor.py my.yaml" in planned("doctor", "CONFIG=my.yaml")
 
 
@@ -136,10 +146,16 @@ class TestMakeVenv:
         room = tmp_path / "a folder"
         (room / "envs").mkdir(parents=True)
         shutil.copy(ROOT / "Makefile", room)
-        for name in ("requirements.txt", "requirements-extra.txt", "requirements-dev.txt", "requirements-bench.txt"):
+        for name in (
+            "requirements.txt",
+            "requirements-extra.txt",
+            "requirements-dev.txt",
+            "requirements-bench.txt",
+            "requirements-solar.txt",
+        ):
             (room / "envs" / name).write_text("")
         (room / "scripts").mkdir()
-        (room / "scripts" / "score_demo.py").write_text("print('ran')")
+        (room / "scripts" / "score_held_back.py").write_text("print('ran')")
         return room
 
     @staticmethod
@@ -189,11 +205,25 @@ def test_the_check_of_a_clean_machine_can_be_started():
 def test_score_of_a_submission(tmp_path):
     (tmp_path / "held_back.csv").write_text("id,label\n01,cat\n02,dog\n03,dog\n")
     (tmp_path / "submission.csv").write_text("id,cat,dog\n03,0.5,1.5\n01,0.8,0.2\n02,1,0\n")
-    line = score_demo.main(tmp_path / "held_back.csv", tmp_path / "submission.csv")
+    line = score_held_back.main(tmp_path / "held_back.csv", tmp_path / "submission.csv")
     expected = -(math.log(0.75) + math.log(0.8) + math.log(1e-15)) / 3
-    assert line.startswith(f"accuracy 0.6667, log loss {expected:.4f}, 3 pictures")
+    assert line.startswith(f"accuracy 0.6667, log loss {expected:.4f}, ROC AUC 0.5000, 3 images")
+
+
+def test_the_area_that_is_scored_is_scikit_learns():
+    from sklearn.metrics import roc_auc_score
+
+    random = np.random.default_rng(0)
+    positive = random.integers(0, 5, 60) / 4  # many ties
+    truth = {str(row): "ab"[label] for row, label in enumerate(random.integers(0, 2, 60))}
+    rows = [{"id": str(row), "a": str(1 - p), "b": str(p)} for row, p in enumerate(positive)]
+    expected = roc_auc_score([truth[row["id"]] == "b" for row in rows], positive)
+    assert score_held_back.roc_auc(truth, rows, "id") == pytest.approx(expected)
+    three = [row | {"c": "0"} for row in rows]
+    assert score_held_back.roc_auc(truth, three, "id") is None
+    assert score_held_back.roc_auc(dict.fromkeys(truth, "a"), rows, "id") is None
 
 
 def test_score_wants_each_id_once():
     with pytest.raises(ValueError, match="ids"):
-        score_demo.score({"1": "a", "2": "a"}, [{"id": "1", "a": "1"}, {"id": "1", "a": "1"}], "id")
+        score_held_back.score({"1": "a", "2": "a"}, [{"id": "1", "a": "1"}, {"id": "1", "a": "1"}], "id")

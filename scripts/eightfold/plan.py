@@ -398,11 +398,6 @@ class Plan:
         """The sizes (px) that the candidates see, rising."""
         return sorted({stage["size"] for stage in self.candidates})
 
-    @property
-    def is_averaged(self) -> bool:
-        """Whether the networks of several folds answer for the images to predict, of whose mean no image is held out."""
-        return len(self.submitted) > 1
-
     def _candidates_settings(self) -> dict:
         keys = ("answering", "answering_sizes", "answering_snapshots", "candidates")
         return {key: getattr(self, key) for key in keys} | {"arch": self.config["model"]["arch"]}
