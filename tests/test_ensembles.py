@@ -86,6 +86,20 @@ def test_greedy_selection_takes_each_round_what_a_search_of_all_would(average, s
     assert loss(chosen[: best[1]]) < min(alone)
 
 
+def test_bagged_weights_are_the_mean_over_samples_and_the_same_each_time():
+    seen = []
+
+    def fit(rows):
+        seen.append(rows)
+        return np.bincount([rows[0] % 3], minlength=3)
+
+    weights = ensembles.bagged(fit, 50)
+    assert len(seen) == ensembles.BAGS and all(len(rows) == 50 and set(rows) < set(range(50)) for rows in seen)
+    assert len({tuple(rows) for rows in seen}) == ensembles.BAGS
+    np.testing.assert_allclose(weights, np.bincount([rows[0] % 3 for rows in seen], minlength=3) / ensembles.BAGS)
+    np.testing.assert_array_equal(ensembles.bagged(fit, 50), weights)
+
+
 def test_greedy_selection_leaves_out_a_member_that_only_harms():
     stack, targets = stack_of(3, 3, 200, 3)
     stack[1] = stack[1][:, ::-1]  # says the wrong class

@@ -14,7 +14,7 @@ def recipe(*stages: dict) -> list[dict]:
 
 
 def test_each_augmented_stage_of_the_course_goes_on_after_the_views_of_those_before():
-    assert [stage["first_view"] for stage in resolve({})["recipe"]] == [1, 1, 4, 11, 14]
+    assert [stage["first_view"] for stage in resolve({})["recipe"]] == [None, 1, 1, 4, 11, 14]
 
 
 def test_head_stages_of_one_trunk_and_size_share_their_views_and_so_their_files():

@@ -109,14 +109,26 @@ def equal_blend(settings: Mapping, multi_label: bool) -> Blend:
 
 
 def greedy_blend(stack: np.ndarray, targets: np.ndarray, equal: Blend, judge: Judge) -> Blend:
-    """The members of ``equal`` by greedy selection on these rows: for the metric, if it is one of probabilities."""
-    by_metric = judge.metric.judges == "probabilities" and judge.name != "accuracy"  # which is a staircase
+    """The members of ``equal`` by greedy selection on samples of these rows: for the metric, if it is one of probabilities."""
+    by_metric = judge.metric.judges == "probabilities" and judge.name not in ("accuracy", "log_loss")
     sign = -1 if by_metric and judge.metric.greater_is_better else 1
+    of_truth = not by_metric and targets.ndim == 1 and equal.average == "arithmetic"
+    if of_truth:  # then log loss asks for nothing but what each member gives to the true class
+        stack = stack[:, np.arange(len(targets)), targets, None]
 
-    def loss(probabilities: np.ndarray) -> float:
-        return sign * (judge(probabilities, targets) if by_metric else metrics.log_loss(probabilities, targets))
+    def weights(rows: np.ndarray) -> np.ndarray:
+        truth = targets[rows]
 
-    return equal._replace(weights=ensembles.greedy(stack, loss, equal.average, equal.several))
+        def loss(probabilities: np.ndarray) -> float:
+            if of_truth:
+                return float(-np.log(np.maximum(probabilities, tuning.TINY)).mean())
+            return sign * (judge(probabilities, truth) if by_metric else metrics.log_loss(probabilities, truth))
+
+        return ensembles.greedy(stack[:, rows], loss, equal.average, equal.several)
+
+    found = ensembles.bagged(weights, len(targets))
+    found = np.where(found < min(ensembles.LEAST_WEIGHT, found.max()), 0, found)
+    return equal._replace(weights=found / found.sum())
 
 
 def judged(

@@ -17,12 +17,17 @@ def settled(recipe: Sequence[dict]) -> list[dict]:
     found, free, trunk = [], 1, None
     cached: dict[tuple, int] = {}  # (trunk, size) of head stages: their first view
     for stage in recipe:
-        head = stage["train"] == "head"
+        head = stage["train"] != "all"  # it learns on cached activations
+        if stage["train"] == "linear" and not stage["augment"]:
+            found.append(dict(stage))  # it shows no random view and makes no steps
+            continue
         first, least = stage["first_view"], stage["min_steps"]
         if first is None:
             first = cached.get((trunk, stage["size"]), free) if head else free
             first = first if stage["augment"] else 1
-        found.append({**stage, "first_view": first, "min_steps": least if least is not None else HEAD_STEPS * head})
+        if least is None and stage["train"] != "linear":
+            least = HEAD_STEPS * head
+        found.append({**stage, "first_view": first, "min_steps": least})
         if stage["augment"]:
             free = max(free, first + stage_epochs(stage))
             if head:
