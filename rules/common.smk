@@ -306,6 +306,16 @@ def stage_files(name, stages=None):
     ]
 
 
+def quick_files(name, kept):
+    """A file of the quick stage of each fold among ``kept``."""
+    return [f"{plan.run}/fold{fold}/{plan.quick_stage}/{name}" for fold in kept]
+
+
+def quick_activations(suffix):
+    """The plain activations of the starting trunk, for the test images; none where there are no such images."""
+    return f"{plan.activations(plan.quick_stage, '')[0]}.{suffix}" if plan.has_test else []
+
+
 def auto_stages():
     """The stages whose learning rate comes from their own finder."""
     return [stage for stage in plan.trained_stages if plan.lr(stage) == (None, stage)]

@@ -1,16 +1,6 @@
 # The first answer, in a minute: the linear stage on the starting trunk. All that it makes on the way serves the whole run.
 
 
-def quick_files(name, kept):
-    """A file of the quick stage of each fold among ``kept``."""
-    return [f"{plan.run}/fold{fold}/{plan.quick_stage}/{name}" for fold in kept]
-
-
-def quick_activations(suffix):
-    """The plain activations of the starting trunk, for the test images; none where there are no such images."""
-    return f"{plan.activations(plan.quick_stage, '')[0]}.{suffix}" if plan.has_test else []
-
-
 rule quick_answer:
     input:
         manifest=ancient("<data>/manifest.csv"),

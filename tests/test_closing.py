@@ -28,6 +28,15 @@ def test_a_baseline_stands_beside_the_score_and_the_score_says_whose_it_is(tmp_p
     assert "class shares: accuracy 0.5000" in summary(tmp_path)
 
 
+def test_the_first_answer_is_said_while_it_is_the_only_one(tmp_path):
+    write_json(tmp_path / "metrics_quick.json", {"final": {"accuracy": 0.8, "log_loss": 0.5, "images": 100}})
+    for name in ("report_quick.html", "submission_quick.csv"):
+        write_text(tmp_path / name, "")
+    assert "accuracy 0.8000 ± 0.0400" in summary(tmp_path) and "submission_quick.csv" in summary(tmp_path)
+    write_json(tmp_path / "metrics.json", {"final": {"accuracy": 0.9, "log_loss": 0.25, "images": 100}})
+    assert "0.9000" in summary(tmp_path) and "quick" not in summary(tmp_path)
+
+
 def test_a_run_without_figures_is_no_error(tmp_path):
     assert summary(tmp_path) == ""
     write_json(tmp_path / "metrics.json", {"final": {}})

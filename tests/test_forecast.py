@@ -65,6 +65,10 @@ def test_the_work_of_a_job_is_its_pictures_through_the_network():
 
     assert amount("pixels", {}) == 150 and amount("pixels_part", {}, part="1_of_3") == 50
     assert amount("activations", {"size": 200, "first": 1, "last": 3}) == pytest.approx(100 * 3 * 0.04)
+    # The starting trunk sees the test images in the plain view too, a tuned one never.
+    assert amount("activations", {"size": 200, "first": 0, "last": 0}) == pytest.approx(150 * 0.04)
+    assert amount("activations_tuned", {"size": 200, "first": 0, "last": 0}) == pytest.approx(100 * 0.04)
+    assert amount("fit_linear", {"views": [1, 2]}) == 300
     assert amount("predict", {"size": 100, "views": 4}, split="test") == pytest.approx(50 * 5 * 0.01)
     settings = plan().train_settings("all")  # 1 + 2 cycles of one epoch, on two GPUs
     assert amount("train", settings) == pytest.approx(100 * 2 * 3 * 128**2 / 1e6 / 2)

@@ -35,6 +35,7 @@ def every_plot(folder):
     plots.lr_find_plot(folder / "find.svg", finder())
     plots.loss_plot(folder / "loss.svg", batches, history)
     plots.lr_plot(folder / "lr.svg", batches)
+    plots.strength_plot(folder / "strength.svg", {"tried": [1e-3, 1e-2, 0.1], "log_loss": [0.5, 0.2, 0.3]})
     plots.confusion_plot(folder / "confusion.svg", np.eye(3, dtype=int) * 4, ["a", "b", "c"])
     return sorted(folder.glob("*.svg"))
 
@@ -51,6 +52,13 @@ def test_the_same_plot_is_the_same_bytes_in_the_readers_colour(tmp_path):
     assert {"loss (nats)", "mini-batches done"} <= set(texts(first / "loss.svg"))
     assert any("learning rate" in text for text in texts(first / "lr.svg"))
     assert any("log scale" in text for text in texts(first / "find.svg"))
+
+
+def test_the_strength_that_is_marked_has_the_lowest_loss_and_none_tried_is_said(tmp_path):
+    plots.strength_plot(tmp_path / "a.svg", {"tried": [1e-3, 1e-2, 0.1], "log_loss": [0.5, 0.2, 0.3]})
+    assert "chosen: 0.01" in texts(tmp_path / "a.svg")
+    plots.strength_plot(tmp_path / "b.svg", {"tried": [], "log_loss": []})
+    assert "No image could be held out" in " ".join(texts(tmp_path / "b.svg"))
 
 
 def test_finder_marks_the_chosen_rate_and_says_when_there_is_none(tmp_path):
