@@ -38,6 +38,7 @@ sys.path[:0] = [str(HERE.parent / "scripts"), str(HERE)]
 import numpy as np  # noqa: E402
 import score_held_back  # noqa: E402
 import workflow  # noqa: E402
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
 from measure import ROOT, Skipped, machine, name_of  # noqa: E402
 from scipy.stats import t as student  # noqa: E402
 
@@ -360,6 +361,9 @@ def draw(cells: list[dict], path: Path) -> None:
             half = min(seconds[1] or 0, 0.9 * seconds[0])  # a log scale has no place for what is below zero
             axes.errorbar(seconds[0], loss[0], loss[1] or 0, half, "o", color=colors[method], capsize=3, label=method)
         axes.set(xscale="log", title=DATA[name].title, xlabel="seconds of processor")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))  # formulas are off: no 10^2
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(color=plots.INK, alpha=0.12, linewidth=0.8)
         axes.margins(x=0.15, y=0.12)
     panels[0].set_ylabel("log loss of the images held back")

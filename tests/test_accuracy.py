@@ -67,6 +67,7 @@ def test_the_plot_shows_every_method_and_data_set(tmp_path):
     words = " ".join(node.text for node in ElementTree.parse(tmp_path / "plot.svg").iter() if node.text)
     for expected in ("quick", "fastai", "default", accuracy.DATA["solar"].title, accuracy.DATA["digits"].title):
         assert expected in words
+    assert "mathdefault" not in words
     before = (tmp_path / "plot.svg").read_bytes()
     accuracy.draw(CELLS[::-1], tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").read_bytes() == before
