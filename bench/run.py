@@ -52,6 +52,10 @@ def line(told: dict) -> str:
 
 def main() -> None:
     asked.rows = [name for words in asked.rows for name in words.split(",") if name]
+    if asked.rows == ["accuracy"]:  # a table of its own, of scores and seconds instead of ratios
+        import accuracy
+
+        return accuracy.main(["--threads", str(asked.threads)])
     chosen = wanted(asked.rows)
     if asked.list:
         for row in chosen:
