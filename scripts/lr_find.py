@@ -1,33 +1,53 @@
-"""The learning-rate finder of a stage: its curve, three suggestions and the one used."""
+"""The learning rate of a stage: a sweep with its curve and three suggestions, trials of a head's rates, and the one used."""
 
-from eightfold import lr_finder, schedules, stages
+from pathlib import Path
+
+from eightfold import folds, lr_finder, manifest, nets, schedules, stages
 from eightfold.devices import device
 from eightfold.files import write_json
-from eightfold.nets import Net
+from eightfold.randomness import seed_for
 from eightfold.runtime import job, log
-from eightfold.training import epoch_batches
 
 with job(snakemake.log[0], snakemake.threads):
     settings = snakemake.params.settings
     finder, stage, seed, batch_size = settings["lr_find"], settings["stage"], settings["seed"], settings["batch_size"]
+    optimizer, losses = stage["optimizer"], None
     with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
         setting = stages.setting_of(snakemake.input, settings, snakemake.wildcards.fold, here)
-        batches = len(epoch_batches(setting.train_rows, batch_size, seed, stage["name"], 0))
-        steps = schedules.finder_steps(finder["steps"], batches, isinstance(setting.net, Net))
-        lrs, losses = lr_finder.sweep(
-            setting.net,
-            setting.source,
-            setting.targets,
-            setting.train_rows,
-            stage,
-            steps,
-            finder["start"],
-            finder["end"],
-            batch_size,
-            seed,
-            here,
-            settings.get("bn_freeze", False),
+        batches = schedules.batches_of(len(setting.train_rows), batch_size)
+        steps, swept = schedules.finder_steps(finder["steps"], batches, stage), ([], [])
+        if steps:
+            swept = lr_finder.sweep(
+                setting.net,
+                setting.source,
+                setting.targets,
+                setting.train_rows,
+                stage,
+                steps,
+                finder["start"],
+                finder["end"],
+                batch_size,
+                seed,
+                here,
+                settings.get("bn_freeze", False),
+            )
+        if settings["trials"]:
+            table, _ = manifest.read_manifest(Path(snakemake.input.manifest).parent)
+            units = folds.units(table, "group")
+            splits = lr_finder.inner_splits(setting.targets, setting.train_rows, units, seed)
+            # A new head: one that an earlier stage trained has seen the images which are held back here.
+            new = nets.head(setting.net[0].num_features // 2, len(setting.classes), seed_for(seed, "head"))
+            if splits:
+                losses = lr_finder.try_rates(
+                    new, setting.source, setting.targets, splits, stage, batch_size, seed, here
+                )
+    found = lr_finder.suggest(*swept, finder["rule"], optimizer)
+    if not steps:
+        found["message"] = (
+            f"the stage makes {batches * schedules.stage_epochs(stage)} steps, too few for a sweep that costs no more than "
+            f"the stage; the usual rate of {optimizer} is taken: {found['lr']:.3g}"
         )
-    found = lr_finder.suggest(lrs, losses, finder["rule"])
+    if losses is not None:
+        found |= lr_finder.choose(losses, lr_finder.TRIED[optimizer])
     log.info("%s: %s", stage["name"], found["message"])
     write_json(snakemake.output.found, found)

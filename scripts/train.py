@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from eightfold import distributed, evidence, lr_finder, metrics, schedules, stages, tensors, training
+from eightfold import distributed, evidence, metrics, schedules, stages, tensors, training
 from eightfold.devices import device
 from eightfold.files import file_digest, identity_of, read_json, write_json, write_table
 from eightfold.nets import groups
@@ -21,11 +21,8 @@ with job(snakemake.log[0], snakemake.threads):
     if lr is None:
         found = read_json(given.lr_find)
         lr, lr_source = found["lr"], f"lr_find of {settings['lr_from']} ({found['rule']})"
-        if lr is None:
-            lr, lr_source = (
-                lr_finder.FALLBACK_LR,
-                f"the recipe's usual rate, since lr_find suggests none: {found['message']}",
-            )
+        if not (found["tried"] or found["suggestions"][found["rule"]]):
+            lr_source = f"lr_find of {settings['lr_from']}, whose sweep suggests none: {found['message']}"
     identity = identity_of([settings, lr], snakemake.params.code, *stages.identity_inputs(given))
     resume = stages.resume_file(made.told, identity)
     if given.head_identity:

@@ -5,11 +5,13 @@ import copy
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from eightfold import lr_finder, nets
 from eightfold.devices import Device
-from eightfold.lr_finder import FALLBACK_LR, smooth, suggest, sweep
+from eightfold.lr_finder import TRIED, USUAL_LR, choose, inner_splits, smooth, suggest, sweep, try_rates
 from eightfold.schedules import finder_steps
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -125,10 +127,18 @@ def test_all_groups_keep_their_ratios(monkeypatch):
     np.testing.assert_allclose(seen, np.outer(rates(20, 1e-4, 1e-2), [0.01, 0.1, 1]))
 
 
-def test_steps_are_an_epoch_within_bounds():
-    assert [finder_steps("auto", n, True) for n in (3, 100, 999)] == [40, 100, 300]
-    assert [finder_steps("auto", n, False) for n in (3, 200, 999)] == [100, 200, 300]
-    assert finder_steps(77, 3, True) == 77
+@pytest.mark.parametrize(
+    ("batches", "epochs", "train", "expected"),
+    [
+        *((3, 1, "head", 100), (200, 1, "head", 200), (999, 1, "head", 300), (100, 1, "all", 100)),
+        *((999, 1, "all", 300), (4, 3, "all", 0), (10, 3, "all", 30), (16, 3, "all", 40)),
+        *((20, 1, "all", 20), (19, 1, "all", 0)),
+    ],
+)
+def test_steps_are_an_epoch_within_bounds_and_no_more_than_a_stage_of_all_layers(batches, epochs, train, expected):
+    stage = {**STAGE, "cycles": epochs, "train": train}
+    assert finder_steps("auto", batches, stage) == expected
+    assert finder_steps(77, batches, stage) == 77
 
 
 # ---- the curve
@@ -208,11 +218,130 @@ def test_valley_is_fastai_2s(seed):
 )
 def test_without_a_clear_fall_there_is_no_suggestion(losses):
     found = suggest(rates(len(losses)), losses, "minimum")
-    assert found["lr"] is None and set(found["suggestions"].values()) == {None}
-    assert "never clearly falls" in found["message"] and FALLBACK_LR == 0.01
+    assert set(found["suggestions"].values()) == {None} and "never clearly falls" in found["message"]
 
 
-def test_a_sweep_too_short_to_read_says_so():
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("edge", [3e-5, 1e-3, 0.02, 3.0, None])
+def test_without_a_suggestion_the_rate_is_the_usual_one_or_lies_clearly_below_where_the_loss_rises(edge, optimizer):
+    lrs = rates(200)
+    losses = 0.5 + np.random.default_rng(3).normal(0, 0.01, 200)
+    if edge:
+        losses = losses + 3 * np.clip(np.log10(lrs / edge), 0, None)
+    found = suggest(lrs, losses, "minimum", optimizer)
+    assert set(found["suggestions"].values()) == {None}
+    usual = USUAL_LR[optimizer]
+    assert found["lr"] == usual if edge is None or edge > 20 * usual else found["lr"] <= min(usual, edge / 4)
+    assert f"{found['lr']:.3g}" in found["message"]
+
+
+def test_an_explosion_does_not_reach_the_curve_to_its_left():
+    """The loss falls to .1 and then leaps to a thousand: what is read off is what a leap to 1 gives."""
+    lrs = rates(100)
+    falling = np.where(lrs < 0.1, parabola(lrs, 0.3, 0.003), np.nan)
+    found = [suggest(lrs, np.where(np.isnan(falling), leap, falling), "minimum") for leap in (2.5, 1000.0)]
+    assert found[0]["suggestions"] == found[1]["suggestions"] and found[0]["lr"] is not None
+    assert max(found[1]["smoothed"]) <= 2 * np.mean(falling[:10])
+
+
+def test_a_sweep_too_short_to_read_says_so_and_takes_no_rate_that_it_exploded_at():
     for n in (0, 1, 19):
         found = suggest(rates(100)[:n], [1.0] * n, "valley")
-        assert found["lr"] is None and f"ended after {n} steps" in found["message"]
+        assert f"ended after {n} steps" in found["message"] and f"{found['lr']:.3g}" in found["message"]
+        assert found["lr"] == 0.01 if n == 0 else found["lr"] <= rates(100)[n - 1] / 9
+
+
+# ---- trials
+
+
+@given(
+    n=st.integers(2, 60),
+    of_a_group=st.integers(1, 4),
+    kind=st.sampled_from(["classes", "labels"]),
+    seed=st.integers(0, 9),
+)
+def test_inner_splits_judge_each_row_once_and_tear_no_group(n, of_a_group, kind, seed):
+    source = np.random.default_rng(seed)
+    targets = np.arange(3 * n) % 3 if kind == "classes" else (source.random((3 * n, 3)) < 0.4).astype(np.float32)
+    rows, units = np.sort(source.permutation(3 * n)[:n]), np.arange(3 * n) // of_a_group
+    splits = inner_splits(targets, rows, units, seed)
+    groups = len(np.unique(units[rows]))
+    assert len(splits) == (min(5, groups) if groups > 1 else 0)
+    for learned, judged in splits:
+        assert len(learned) and len(judged) and sorted([*learned, *judged]) == rows.tolist()
+        assert not set(units[learned]) & set(units[judged])
+    if splits:
+        assert sorted(np.concatenate([judged for _, judged in splits])) == rows.tolist()
+    again = inner_splits(targets, rows, units, seed)
+    assert all(
+        np.array_equal(a, b) for one, other in zip(splits, again, strict=True) for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_inner_splits_are_stratified_and_of_many_rows_take_some(monkeypatch):
+    targets = np.repeat([0, 1], [80, 20])
+    for _, judged in inner_splits(targets, np.arange(100), np.arange(100), 1):
+        assert np.bincount(targets[judged]).tolist() == [16, 4]
+    monkeypatch.setattr(lr_finder, "MOST_TRIAL_IMAGES", 30)
+    splits = inner_splits(targets, np.arange(100), np.arange(100) // 3, 1)
+    used = np.unique(np.concatenate([judged for _, judged in splits]))
+    assert 27 <= len(used) <= 30 and all(np.isin(row // 3 * 3, used) for row in used)  # groups are whole
+
+
+def tried(net=None, stage=STAGE, n=64, **changes):
+    stage = {**stage, "train": "head", "min_steps": 40, **changes}
+    splits = inner_splits(TARGETS, np.arange(n), np.arange(len(TARGETS)), 2)
+    return try_rates(net or nets.head(6, 2, 0), source, TARGETS, splits, stage, 8, 3, CPU)
+
+
+def test_trials_judge_each_row_at_each_rate_and_leave_network_and_random_state_alone():
+    net = nets.head(6, 2, 0)
+    before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    losses = tried(net)
+    assert losses.shape == (64, 5) and np.isfinite(losses).all()
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    np.testing.assert_array_equal(losses, tried(net))
+    assert losses[:, 2].mean() < losses[:, 0].mean()  # forty steps at .001 have hardly begun
+
+
+def test_a_trial_is_the_stage_trained_on_the_rows_that_are_left(tmp_path):
+    """Its last weights are those of training.train with the same keys."""
+    from eightfold import training
+    from eightfold.randomness import seed_for
+
+    stage = {**STAGE, "train": "head", "min_steps": 20, "cycles": 2, "optimizer": "adamw"}
+    one, other = nets.head(6, 2, 0), nets.head(6, 2, 0)
+    lr_finder._train(one, source, TARGETS, np.arange(50), stage, 0.003, 8, (3, 0), CPU)
+    seed = seed_for("lr_find", 3, 0)
+
+    def same_dropout(*keys):
+        return seed_for(seed, "dropout", keys[-1]) if "dropout" in keys else seed_for(*keys)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "seed_for", same_dropout)
+        resume = tmp_path / "r.safetensors"
+        nothing = np.empty(0, int)
+        training.train(
+            other, source, TARGETS, np.arange(50), nothing, stage, [0.003], 8, seed, CPU, False, resume, "me"
+        )
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_trials_stop_at_their_budget_of_steps(monkeypatch):
+    monkeypatch.setattr(lr_finder, "MOST_TRIAL_STEPS", 450)  # five trials of some 40 steps are 200
+    assert 0 < len(tried()) < 64
+
+
+def test_the_chosen_rate_is_the_best_where_that_is_clear_and_between_the_best_where_it_is_not():
+    random, chosen_rates = np.random.default_rng(0), TRIED["sgd"]
+    noise = random.normal(0, 0.01, (200, 5))
+    clear = choose(np.array([0.9, 0.5, 0.1, 0.5, 0.9]) + noise, chosen_rates)
+    assert clear["lr"] == pytest.approx(0.01) and "lowest at 0.01" in clear["message"]
+    assert [row["lr"] for row in clear["tried"]] == chosen_rates
+    assert clear["tried"][2]["loss"] == pytest.approx(0.1, abs=0.01)
+    assert clear["tried"][2]["error"] == pytest.approx(0.01 / 200**0.5, rel=0.3)
+    level = choose(np.array([0.9, 0.1, 0.1, 0.9, 0.9]) + noise * 0, chosen_rates)
+    assert level["lr"] == pytest.approx((0.003 * 0.01) ** 0.5)
+    broken = choose(np.where(np.arange(5) > 1, 1e6, [[0.2, 0.1, 0, 0, 0]]) + noise, chosen_rates)
+    assert broken["lr"] == pytest.approx(0.003)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from eightfold.files import UserError, read_json
 from eightfold.footprint import counted, images_of, needed
 from eightfold.plan import Plan
-from eightfold.schedules import batches_of, finder_steps, repeats, stage_epochs
+from eightfold.schedules import batches_of, finder_steps, repeats, stage_epochs, trial_steps
 
 START = 3.0  # seconds until Python, torch and the script are there
 BACKWARD = 3  # a training step computes three times what a forward pass does
@@ -108,7 +108,8 @@ def work_of(rule: str, settings: Mapping, wildcards: Mapping[str, str], images: 
         if rule == "train":
             epochs = stage_epochs(stage) * repeats(stage, batches)
         else:  # more than one where there are few pictures
-            epochs = finder_steps(settings["lr_find"]["steps"], batches, whole_net) / batches
+            epochs = finder_steps(settings["lr_find"]["steps"], batches, stage) / batches
+            epochs += trial_steps(stage, batches) / batches if settings.get("trials") else 0
         if not whole_net:
             return Work("head", labelled * epochs)
         return Work("network", labelled * epochs * BACKWARD * stage["size"] ** 2 / 1e6 / stage.get("gpus", 1))

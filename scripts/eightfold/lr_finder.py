@@ -1,4 +1,5 @@
-"""The learning-rate finder (Smith 2015): a sweep of one mini-batch a step, and three rules that read its curve."""
+"""The learning-rate finder: a sweep of one mini-batch a step (Smith 2015) with three rules that read its curve, and, for
+heads on cached activations, trials: the stage itself trained at a few rates and judged on train images held back."""
 
 import copy
 import math
@@ -8,13 +9,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from eightfold import regularise, schedules
+from eightfold import folds, metrics, regularise, schedules
 from eightfold.devices import Device
-from eightfold.randomness import seed_for
-from eightfold.runtime import progress
-from eightfold.training import Stepper, epoch_batches
+from eightfold.randomness import generator, seed_for
+from eightfold.runtime import counted, progress
+from eightfold.schedules import INNER_FOLDS, MOST_TRIAL_STEPS
+from eightfold.training import Stepper, epoch_batches, logits_of
 
-FALLBACK_LR = 0.01  # the lesson's usual rate; used, and said, where the curve suggests none
+USUAL_LR = {"sgd": 0.01, "adamw": 0.001}  # the lesson's; used, and said, where the curve suggests none
+TRIED = {name: [usual * factor for factor in (0.1, 0.3, 1, 3, 10)] for name, usual in USUAL_LR.items()}
+MOST_TRIAL_IMAGES = 10_000  # the trials look at no more images than this
+_CLIP = (
+    2.0  # a loss counts as at most so many times the loss at the start: an explosion says no more than that it is one
+)
+_INFINITE = 1e6  # nats, of a network that has no finite answer
+_SAFE = 10  # where the curve suggests nothing, the rate is this many times below the one at which the loss rises
 _BETA = 0.98  # of the debiased average that decides when to stop, as in fastai 0.7
 _EXPLODED = 4.0  # stop above this many times the best smoothed loss ...
 _SETTLED = 10  # ... where the best counts from this step on
@@ -83,6 +92,20 @@ def smooth(losses: Sequence[float]) -> np.ndarray:
     return weights @ np.asarray(losses) / weights.sum(1)
 
 
+def clipped(losses: Sequence[float]) -> np.ndarray:
+    """Losses of at most _CLIP times their mean at the start, so that smoothing does not carry an explosion to its left."""
+    return np.minimum(losses, _CLIP * np.mean(losses[:_SKIP_FIRST])) if len(losses) else np.empty(0)
+
+
+def _rises_at(lrs: np.ndarray, losses: np.ndarray, error: float) -> float | None:
+    """The rate from which on the smoothed loss stays above its start, by a tenth and three errors; None: it never does."""
+    above = losses > losses[0] + max(0.1 * abs(losses[0]), 3 * error)
+    if not above[-1]:
+        return None
+    below = np.flatnonzero(~above)
+    return float(lrs[below[-1] + 1])
+
+
 def _valley(lrs: np.ndarray, losses: np.ndarray) -> float:
     """fastai 2's "valley": the middle of the longest falling run (as a subsequence), half into its second third."""
     longest = np.ones(len(losses), dtype=int)
@@ -96,33 +119,45 @@ def _valley(lrs: np.ndarray, losses: np.ndarray) -> float:
     return float(lrs[max(0, start) + int(third) + int(third / 2)])
 
 
-def suggest(lrs: Sequence[float], losses: Sequence[float], rule: str) -> dict:
-    """Read a sweep: the smoothed losses, the suggestion of each rule, the one chosen (None without a clear fall).
+def suggest(lrs: Sequence[float], losses: Sequence[float], rule: str, optimizer: str = "sgd") -> dict:
+    """Read a sweep: the smoothed losses, the suggestion of each rule, and the rate to take, ``lr``.
 
     minimum: a tenth of the rate at the lowest smoothed loss (the notes' rule). steepest: where the smoothed loss falls
     fastest per decade. valley: fastai 2's. A fall is clear when it exceeds three standard errors of the smoothed curve.
+    Without one no rule suggests anything, and ``lr`` is the optimizer's usual rate, or, where the loss rises early, a
+    tenth of the rate from which on it is above its start.
     """
+    usual = USUAL_LR[optimizer]
     result = {
         "lrs": list(lrs),
         "losses": list(losses),
-        "smoothed": smooth(losses).tolist() if len(losses) else [],
+        "smoothed": smooth(clipped(losses)).tolist(),
         "rule": rule,
         "suggestions": {"minimum": None, "steepest": None, "valley": None},
-        "lr": None,
+        "lr": usual,
+        "tried": [],
     }
     first, last = _SKIP_FIRST, len(lrs) - _SKIP_LAST
     if last - first < 5:
-        return result | {"message": f"the sweep ended after {len(lrs)} steps, too few to read: start from a lower rate"}
-    x, raw, y = (np.asarray(values, float)[first:last] for values in (lrs, losses, result["smoothed"]))
+        if len(lrs):  # it exploded within a few steps
+            result["lr"] = min(usual, lrs[-1] / _SAFE)
+        return result | {
+            "message": f"the sweep ended after {len(lrs)} steps, too few to read; {result['lr']:.3g} is taken"
+        }
+    x, raw, y = (np.asarray(v, float)[first:last] for v in (lrs, clipped(losses), result["smoothed"]))
     lowest = int(y.argmin())
     effective = max(1.0, len(losses) / 20) * 2
     error = float(np.std(raw[: lowest + 1] - y[: lowest + 1])) / math.sqrt(effective) if lowest else 0.0
     fall = float(y[0] - y[lowest])
     if fall <= max(3 * error, 0.01 * abs(y[0])):
-        return result | {
-            "message": f"the loss never clearly falls (from {y[0]:.3g} to {y[lowest]:.3g}, error {error:.2g}): no suggestion. "
-            "The net may be trained already, or lr_find.steps too few"
-        }
+        rises = _rises_at(x, y, error)
+        message = f"the loss never clearly falls (from {y[0]:.3g} to {y[lowest]:.3g}, error {error:.2g}), so no rule suggests a rate"
+        if rises is not None and rises / _SAFE < usual:
+            result["lr"] = rises / _SAFE
+            return result | {
+                "message": f"{message}; it rises from {rises:.3g} on, and a tenth of that is taken: {result['lr']:.3g}"
+            }
+        return result | {"message": f"{message}; the usual rate of {optimizer} is taken: {usual:.3g}"}
     slope = np.gradient(y, np.log10(x))
     suggestions = {
         "minimum": float(x[lowest]) / 10,
@@ -133,3 +168,123 @@ def suggest(lrs: Sequence[float], losses: Sequence[float], rule: str) -> dict:
         f"the loss falls from {y[0]:.3g} to {y[lowest]:.3g} at {x[lowest]:.3g}; {rule} suggests {suggestions[rule]:.3g}"
     )
     return result | {"suggestions": suggestions, "lr": suggestions[rule], "message": message}
+
+
+# ---- trials
+
+
+def inner_splits(
+    targets: np.ndarray, rows: np.ndarray, units: np.ndarray, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs (rows to learn from, rows to judge by) of some train rows: INNER_FOLDS of them, or as many as there are units.
+
+    targets: of every row of the manifest. units: a number per row of the manifest; rows that share it (a group, images
+    of the same bytes) stay together. Classes are spread evenly. Each row judges once, apart from those beyond
+    MOST_TRIAL_IMAGES, drawn by the seed, which are left out. No pair where all rows are one unit.
+    """
+    source = generator(seed, "lr_find", "inner")
+    _, unit, sizes = np.unique(units[rows], return_inverse=True, return_counts=True)
+    if len(rows) > MOST_TRIAL_IMAGES:
+        order = source.permutation(len(sizes))
+        kept = order[: max(2, np.searchsorted(np.cumsum(sizes[order]), MOST_TRIAL_IMAGES, "right"))]
+        chosen = np.isin(unit, kept)
+        rows = rows[chosen]
+        _, unit, sizes = np.unique(unit[chosen], return_inverse=True, return_counts=True)
+    count, own = min(INNER_FOLDS, len(sizes)), targets[rows]
+    if count < 2:
+        return []
+    key = int(source.integers(2**31))
+    if len(sizes) < len(rows):
+        hot = own if own.ndim == 2 else np.eye(regularise.classes_of(targets))[own]
+        fold = folds.grouped(unit, count, key, hot)
+    elif own.ndim == 2:
+        fold = folds.stratified_multi(own, count, key)
+    else:
+        fold = folds.stratified(own, count, key)
+    return [(rows[fold != i], rows[fold == i]) for i in range(count)]
+
+
+def try_rates(
+    net: nn.Module,
+    source: Callable[[np.ndarray, int], torch.Tensor],
+    targets: np.ndarray,
+    splits: Sequence[tuple[np.ndarray, np.ndarray]],
+    stage: dict,
+    batch_size: int,
+    seed: int,
+    device: Device,
+) -> np.ndarray:
+    """Losses (images judged, rates) after training copies of a head through the stage at each rate of TRIED, in nats.
+
+    The stage's own schedule, views, sampler and loss; its last weights, whatever its averaging. As many of the splits
+    are used, one at least, as keep to MOST_TRIAL_STEPS. A training that ends in no number counts as an infinite loss.
+    """
+    rates, found, steps = TRIED[stage.get("optimizer", "sgd")], [], 0
+    with counted(len(splits) * len(rates), f"{stage['name']} lr_find", " trials") as done:
+        for number, (train_rows, judged) in enumerate(splits):
+            if number and steps * (number + 1) / number > MOST_TRIAL_STEPS:
+                break
+            found.append(np.empty((len(judged), len(rates))))
+            for column, lr in enumerate(rates):
+                trial = copy.deepcopy(net).to(device.device)
+                steps += _train(trial, source, targets, train_rows, stage, lr, batch_size, (seed, number), device)
+                found[-1][:, column] = _losses_of(trial, source, targets, train_rows, judged, stage, device)
+                done()
+    return np.concatenate(found)
+
+
+def _train(net, source, targets, rows, stage, lr, batch_size, keys, device) -> int:
+    """Train a head through a stage in place, in silence, and give the steps made. keys: what fixes order and dropout."""
+    seed = seed_for("lr_find", *keys)
+    per_epoch = schedules.batches_of(len(rows), batch_size)
+    lengths = schedules.trained_lengths(stage, per_epoch)
+    stepper = Stepper(net, device, False, stage, regularise.loss_for(stage, targets, rows))
+    weights = regularise.sampling_weights(targets[rows]) if stage.get("sampler") == "balanced" else None
+    all_targets, step = torch.from_numpy(targets).to(device.device), 0
+    for epoch in range(sum(lengths)):
+        for batch in epoch_batches(rows, batch_size, seed, stage["name"], epoch, weights):
+            rate = lr * schedules.factor(stage.get("schedule", "sgdr"), step, per_epoch, lengths)
+            inputs, wanted = source(batch, schedules.view_of(stage, epoch)), all_targets[torch.from_numpy(batch)]
+            loss = stepper(inputs, wanted, [rate], seed_for(seed, "dropout", step))
+            step += 1
+            if not math.isfinite(loss):
+                return step
+    return step
+
+
+def _losses_of(net, source, targets, train_rows, rows, stage, device) -> np.ndarray:
+    """Log loss of each of some rows, float64 (rows,): nats, the mean over the labels where there are several.
+
+    Where the stage makes classes count alike, so does this. What is not a number counts as _INFINITE.
+    """
+    logits, wanted = logits_of(net, source, rows, 0, device), targets[rows]
+    losses = metrics.row_losses(logits, wanted)
+    if "balanced" in (stage.get("class_weights"), stage.get("sampler")) and targets.ndim == 1:
+        losses *= regularise.balanced_weights(targets[train_rows], regularise.classes_of(targets))[wanted]
+    return np.nan_to_num(losses, nan=_INFINITE, posinf=_INFINITE)
+
+
+def choose(losses: np.ndarray, rates: Sequence[float]) -> dict:
+    """What trials say: the keys rule, lr, tried and message of `suggest`'s answer, which these replace.
+
+    losses: (images judged, rates), as `try_rates` gives them. The rate is a geometric mean of those tried: each weighs
+    exp(-z^2 / 2), where z is by how many standard errors its mean loss is above the lowest (differences image by
+    image). A rate that is clearly best is taken as it is, and between rates that the images cannot tell apart lies the choice.
+    """
+    means = losses.mean(0)
+    best = int(means.argmin())
+    apart = losses - losses[:, [best]]
+    errors = apart.std(0, ddof=1) / math.sqrt(len(losses)) if len(losses) > 1 else np.full(len(rates), np.inf)
+    z = np.divide(apart.mean(0), errors, out=np.zeros(len(rates)), where=errors > 0)
+    weights = np.exp(-(z**2) / 2)
+    lr = float(np.exp(weights @ np.log(rates) / weights.sum()))
+    tried = [
+        {"lr": float(rate), "loss": float(mean), "error": float(np.std(of) / math.sqrt(len(of)))}
+        for rate, mean, of in zip(rates, means, losses.T, strict=True)
+    ]
+    listed = ", ".join(f"{row['lr']:.3g}: {row['loss']:.3g}" for row in tried)
+    message = (
+        f"the stage was trained at {len(rates)} rates and judged on {len(losses)} train images held back (log loss at {listed}); "
+        f"lowest at {rates[best]:.3g}, and {lr:.3g} is taken, the mean of the rates that are about as good"
+    )
+    return {"rule": "trials", "lr": lr, "tried": tried, "message": message}

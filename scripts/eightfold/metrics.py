@@ -50,6 +50,14 @@ def log_loss(probabilities: np.ndarray, targets: np.ndarray, clip: float = 1e-15
     return float(losses(probabilities, targets, clip).mean())
 
 
+def row_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Log loss of each row in nats, float64 (n,), of logits (n, classes): for 0/1 targets (n, classes) the mean over the labels."""
+    logits = logits.astype(np.float64)
+    if targets.ndim == 2:
+        return (np.logaddexp(0, logits) - targets * logits).mean(1)
+    return np.logaddexp.reduce(logits, 1) - logits[np.arange(len(targets)), targets]
+
+
 def accuracy(probabilities: np.ndarray, targets: np.ndarray) -> float:
     """Share of rows whose most probable class is right (multi-label: share of labels right at a threshold of 0.5)."""
     if targets.ndim == 1:

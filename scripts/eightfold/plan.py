@@ -317,11 +317,18 @@ class Plan:
 
     def lr_find_settings(self, stage: str) -> dict:
         settings = self._training_settings(stage)
-        unread = ["schedule", "mixup", "cutmix", "sampler", "averaging", "ema_decay", "gpus"]
+        unread = ["mixup", "cutmix", "averaging", "ema_decay", "gpus"]
+        if settings["stage"]["train"] == "all":
+            unread += [
+                "schedule",
+                "sampler",
+                "min_steps",
+            ]  # the sweep has a schedule of its own; trials train the stage
         if not settings["stage"]["augment"]:
-            # The sweep of an augmented stage goes through its views; a plain one does not know how long the stage is.
-            unread += ["cycles", "cycle_len", "cycle_mult", "first_view"]
+            unread += ["first_view"]
         settings["stage"] = {key: value for key, value in settings["stage"].items() if key not in unread}
+        # No image that a trunk has learned from can be held back from it.
+        settings["trials"] = settings["stage"]["train"] == "head" and self.trunk_stage(stage) is None
         return _sorted({**settings, "lr_find": self.config["lr_find"]})
 
     def fit_settings(self, stage: str) -> dict:

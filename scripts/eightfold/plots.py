@@ -162,7 +162,7 @@ def strength_plot(path: str | os.PathLike, strength: dict) -> None:
 
 
 def lr_find_plot(path: str | os.PathLike, lr_find: dict) -> None:
-    """Loss against learning rate of a finder run (lr_find.json), with the suggested rates and the chosen one."""
+    """Loss against learning rate of a finder run (lr_find.json), with the suggested rates, those tried, and the chosen one."""
     fig, ax = figure()
     lrs, losses, smoothed = (_floats(lr_find.get(name) or []) for name in ("lrs", "losses", "smoothed"))
     if len(lrs) > 30:  # 0.7's rule: the first points have no average yet, the last ones have blown up
@@ -180,21 +180,35 @@ def lr_find_plot(path: str | os.PathLike, lr_find: dict) -> None:
         margin = max(high - low, 1e-6) * 0.2
         ax.set_ylim(max(0, low - margin), high + margin)
         first, last = min(lrs), max(lrs)
+        suggested = [rate for rate in (lr_find.get("suggestions") or {}).values() if rate]
         for (name, rate), colour in zip(
             sorted((lr_find.get("suggestions") or {}).items()), (AMBER, GREEN, VIOLET), strict=False
         ):
             if rate and name != lr_find.get("rule"):
                 ax.axvline(rate, color=colour, linestyle=(0, (2, 3)), linewidth=1.3, label=f"{name}: {rate_text(rate)}")
                 first, last = min(first, rate), max(last, rate)
+        tried = [row for row in lr_find.get("tried") or [] if row["loss"] < 1e3]
+        if tried:
+            trials, means = [row["lr"] for row in tried], [row["loss"] for row in tried]
+            errors = [row["error"] for row in tried]
+            style = {"color": INK, "fmt": "s-", "markersize": 4, "linewidth": 1.2, "capsize": 3}
+            ax.errorbar(trials, means, errors, label="trained and judged on images held back (± 1 s.e.)", **style)
+            # What is judged matters most: the best of the trials and what is near it stay in the picture.
+            best = min(means)
+            low, high = min(low, best), max(high, 2.5 * best + max(errors))
+            margin = (high - low) * 0.1
+            ax.set_ylim(max(0, low - margin), high + margin)
+            first, last = min(first, *trials), max(last, *trials)
         if chosen:
-            label = f"chosen ({lr_find.get('rule', 'rule')}): {rate_text(chosen)}"
+            named = f"chosen ({lr_find.get('rule', 'rule')})" if tried or chosen in suggested else "taken"
+            label = f"{named}: {rate_text(chosen)}"
             ax.axvline(chosen, color=RED, linewidth=2, label=label)
             near = np.nanargmin(np.abs(np.log(lrs) - math.log(chosen)))
             ax.plot([chosen], [smoothed[near]], "o", color=RED, markersize=7)
             first, last = min(first, chosen), max(last, chosen)
         ax.set_xlim(first / 1.2, last * 1.2)
         _legend(fig)
-        if not chosen:
+        if not tried and not suggested:
             ax.set_title(textwrap.fill(message or "No clear fall of the loss: no rate is suggested.", 62))
     else:
         _message(ax, message or "The finder recorded no losses.")

@@ -3,6 +3,10 @@
 import math
 from collections.abc import Mapping
 
+RATES_TRIED = 5  # the finder trains a head at so many rates ...
+INNER_FOLDS = 5  # ... holding back a fifth of the train images, in turn ...
+MOST_TRIAL_STEPS = 3000  # ... as often as keeps all trials together to about so many optimiser steps, once at least
+
 
 def cycle_lengths(cycles: int, cycle_len: int, cycle_mult: int) -> list[int]:
     """Epochs of each cycle: 3 cycles, length 1, multiplier 2 are [1, 2, 4]."""
@@ -91,12 +95,24 @@ def group_lrs(lr: float | list[float], ratio: float, groups: int) -> list[float]
     return [lr / ratio ** (groups - 1 - group) for group in range(groups)]
 
 
-def finder_steps(steps: int | str, batches: int, whole_net: bool) -> int:
-    """Steps of the learning-rate finder's sweep: as configured, or one epoch, but no fewer than shows a curve and no more than it needs.
+def finder_steps(steps: int | str, batches: int, stage: Mapping) -> int:
+    """Steps of the learning-rate finder's sweep before a stage of ``batches`` an epoch; 0: it is left out.
 
-    A step of a head on activations costs nothing, so it takes at least 100; one of the whole net at least 40.
+    As configured, or one epoch, at least 100 of a head (which cost nothing) and 40 of all layers, at most 300. A sweep of
+    all layers is never longer than the stage itself, and is left out where fewer than 20 steps would show no curve.
     """
-    return steps if steps != "auto" else min(max(batches, 40 if whole_net else 100), 300)
+    if steps != "auto":
+        return steps
+    if stage["train"] == "head":
+        return min(max(batches, 100), 300)
+    own = batches * stage_epochs(stage)
+    return min(max(batches, 40), 300, own) if own >= 20 else 0
+
+
+def trial_steps(stage: Mapping, batches: int) -> int:
+    """About how many steps the trials of a head's rates make together, before a stage of ``batches`` an epoch."""
+    of_a_split = RATES_TRIED * batches * sum(trained_lengths(stage, batches))
+    return of_a_split * max(1, min(INNER_FOLDS, MOST_TRIAL_STEPS // of_a_split))
 
 
 def finder_lr(step: int, steps: int, start: float, end: float) -> float:
