@@ -372,6 +372,7 @@ def config_text(name: str, layout: Layout) -> str:
     for number, size in enumerate(sizes):
         mark = f"_{size}" if number else ""
         if not number:
+            lines.append(f"  - {{name: linear, size: {size}, train: linear, augment: false}}")
             lines.append(f"  - {{name: head_plain, size: {size}, train: head, augment: false}}")
         lines.append(f"  - {{name: head{mark}, size: {size}, train: head, cycles: 3{', lr: head' if number else ''}}}")
         after = ", lr: all" if number else ""
