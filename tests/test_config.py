@@ -109,6 +109,11 @@ BAD = [
     ({"tuning": {"thresholds": "all"}}, "tuning.thresholds", "per_class"),
     ({"run": "x", "ensemble": {"runs": ["x"]}}, "ensemble.runs", "this run"),
     ({"split": {"use": "all"}, "ensemble": {"weights": "greedy"}}, "ensemble.weights", "equal"),
+    (
+        stage(snapshots=True, averaging="ema") | {"ensemble": {"snapshots": True}},
+        "ensemble.snapshots",
+        "averaging: ema",
+    ),
     ({"model": {"arch": "ResNet34"}}, "model.arch", "did you mean resnet34?"),
     ({"model": {"arch": "vit_b_16"}}, "model.arch", "timm/<name>, or alexnet, convnext_base"),
     ({"model": {"arch": "timm/"}}, "model.arch", "timm/<name>"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from eightfold import activations, metrics, nets, runtime, schedules, tensors, training
+from eightfold import activations, metrics, nets, runtime, schedules, stages, tensors, training
 from eightfold.devices import Device, device
 from eightfold.files import UserError
 from eightfold.sources import Activations
@@ -457,3 +457,17 @@ def test_logits_of_the_last_epoch_are_those_of_the_network_that_is_kept(tmp_path
     records = trained(net, tmp_path)
     again = training.logits_of(net, vectors, np.arange(21, 30), 0, CPU)
     assert np.array_equal(records.valid_logits, again)
+
+
+@pytest.mark.parametrize(
+    ("changes", "weights", "warned"),
+    [
+        ({}, "none", True),
+        ({}, "DEFAULT", False),
+        ({"lr_ratio": 1.0}, "none", False),
+        ({"train": "head"}, "none", False),
+    ],
+)
+def test_a_random_trunk_whose_early_layers_would_hardly_learn_is_warned_of(changes, weights, warned):
+    found = stages.warnings_of({"name": "whole", "train": "all", "lr_ratio": 10.0, **changes}, weights)
+    assert [("whole" in text, "100 times slower" in text) for text in found] == [(True, True)] * warned

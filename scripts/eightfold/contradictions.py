@@ -146,6 +146,12 @@ def _ensemble(config: dict) -> Iterator[Problem]:
     last = config["recipe"][-1]
     if config["ensemble"]["snapshots"] and not last["snapshots"]:
         yield "ensemble.snapshots", f"is true; allowed where the last stage ({last['name']}) has snapshots: true"
+    elif config["ensemble"]["snapshots"] and last["averaging"] != "none":
+        yield (
+            "ensemble.snapshots",
+            f"is true, which answers with the ends of the cycles and would leave out the average of the last stage "
+            f"({last['name']} has averaging: {last['averaging']}); allowed with it: false",
+        )
     if config["run"] in config["ensemble"]["runs"]:
         yield "ensemble.runs", f"names {config['run']}, which is this run; allowed: other runs"
     if config["ensemble"]["weights"] == "greedy" and config["split"]["use"] == "all":
