@@ -158,6 +158,7 @@ TUNED = {
     "planet": {
         "split": {"folds": 2, "use": [0, 1], "submit": "both"},
         "ensemble": {"average": "geometric"},
+        "augmentation": {"preset": "none"},  # random views are of a row of the manifest, which new images have not
         "predict": {"images": "data/test-jpg"},
     },
     "aptos2019": {"split": {"folds": 2, "use": [0, 1], "submit": "all"}, "predict": {"images": "data/test_images"}},

@@ -345,3 +345,25 @@ def test_the_chosen_rate_is_the_best_where_that_is_clear_and_between_the_best_wh
     assert level["lr"] == pytest.approx((0.003 * 0.01) ** 0.5)
     broken = choose(np.where(np.arange(5) > 1, 1e6, [[0.2, 0.1, 0, 0, 0]]) + noise, chosen_rates)
     assert broken["lr"] == pytest.approx(0.003)
+
+
+def test_a_rate_is_behind_the_best_by_its_paired_difference_in_standard_errors():
+    rng = np.random.default_rng(0)
+    best = rng.exponential(1, 80)
+    noise = rng.normal(0.1, 0.2, 80)
+    losses = np.stack([best, best + noise, np.full(80, np.inf), best], 1)
+    behind = lr_finder._standard_errors_behind(losses)
+    assert behind[0] == behind[3] == 0 and behind[2] == np.inf
+    assert behind[1] == pytest.approx(noise.mean() / (noise.std(ddof=1) / 80**0.5))
+
+
+def test_a_rate_that_is_clearly_behind_after_the_first_split_is_tried_no_further(monkeypatch):
+    whole = tried()
+    monkeypatch.setattr(lr_finder, "CLEARLY", 0.0)  # then only the best of the first split goes on
+    raced = tried()
+    first = np.isfinite(raced).all(1)
+    assert 0 < first.sum() < len(raced)
+    np.testing.assert_array_equal(raced[first], whole[first])
+    goes_on = np.isfinite(raced[~first]).sum(1)
+    assert (goes_on >= 1).all() and (goes_on < raced.shape[1]).all()
+    assert lr_finder.choose(raced, lr_finder.TRIED["sgd"])["lr"] > 0

@@ -142,7 +142,7 @@ def test_the_head_of_resnet34_has_528_898_parameters():
     head = nets.head(512, 2, 0)
     assert sum(p.numel() for p in head.parameters()) == 528_898
     assert nets._cut("resnet34")[1] == 512
-    kinds = [nn.BatchNorm1d, nn.Dropout, nn.Linear, nn.ReLU, nn.BatchNorm1d, nn.Dropout, nn.Linear]
+    kinds = [nn.BatchNorm1d, nn.Dropout, nn.Linear, nn.ReLU, nn.BatchNorm1d, nn.Dropout, nets.Float32Linear]
     assert [type(layer) for layer in head] == kinds
     assert [head[1].p, head[5].p] == [0.25, 0.5]
 
@@ -451,3 +451,24 @@ def test_a_stage_is_trained_without_importing_torchs_compiler():
     """
     environment = {**os.environ, "PYTHONPATH": str(Path(nets.__file__).parent.parent)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_logits_are_float32_under_autocast_in_training_and_in_inference():
+    """The last layer's sums are those of float32; all before it is as fast as the device likes."""
+    net = nets.head(6, 3, 0).eval()
+    x = torch.randn(8, 12, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        hidden, logits = net[:-1](x), net(x)
+        folded = nets.folded(net)(x)
+    assert logits.dtype == torch.float32 and folded.dtype == torch.float32
+    assert torch.equal(logits, torch.nn.functional.linear(hidden.float(), net[-1].weight, net[-1].bias))
+    assert net[2](net[:2](x)).dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert net.train()(x).dtype == torch.float32
+
+
+def test_a_network_with_a_float32_head_is_still_folded():
+    trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none", seed=2)
+    net = nets.Net(trunk, nets.head(trunk.features, 2, 0)).eval()
+    kinds = [type(module) for module in nets.folded(net).modules()]
+    assert torch.nn.BatchNorm2d not in kinds and nets.Float32Linear in kinds

@@ -31,6 +31,25 @@ def test_sgd_equals_torch_to_the_bit(weight_decay):
         assert all(torch.equal(x, y) for x, y in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_a_parameter_whose_gradients_come_late_or_not_always_is_as_torchs(weight_decay):
+    source = torch.Generator().manual_seed(2)
+    ours, theirs = ([torch.nn.Parameter(torch.ones(*shape)) for shape in ((4, 3), (3,), (2,))] for _ in range(2))
+    a = SGD([{"params": ours}], 0.9, weight_decay)
+    b = torch.optim.SGD([{"params": theirs}], lr=0.1, momentum=0.9, weight_decay=weight_decay)
+    a.param_groups[0]["lr"] = 0.1
+    for step in range(12):
+        for i, (x, y) in enumerate(zip(ours, theirs, strict=True)):
+            if (step >= 3 * i and step % 4 != i) or i == 0:
+                x.grad = torch.randn(x.shape, generator=source)
+                y.grad = x.grad.clone()
+        a.step()
+        b.step()
+        a.zero_grad()
+        b.zero_grad()
+        assert all(torch.equal(x, y) for x, y in zip(ours, theirs, strict=True))
+
+
 def test_a_step_of_training_does_not_import_torchs_compiler():
     code = (
         "import sys, torch\n"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from eightfold import activations, metrics, nets, runtime, schedules, tensors, training
+from eightfold import activations, metrics, nets, runtime, schedules, stages, tensors, training
 from eightfold.devices import Device, device
 from eightfold.files import UserError
 from eightfold.sources import Activations
@@ -527,3 +527,17 @@ def test_a_stage_of_all_layers_evaluates_a_sample_that_stages_share(monkeypatch)
         assert len(losses) == len(seen[-1])
     assert seen[0] == seen[1] and len(set(seen[0])) == 10 and set(seen[0]) <= set(rows.tolist())
     assert seen[2] == rows.tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "weights", "warned"),
+    [
+        ({}, "none", True),
+        ({}, "DEFAULT", False),
+        ({"lr_ratio": 1.0}, "none", False),
+        ({"train": "head"}, "none", False),
+    ],
+)
+def test_a_random_trunk_whose_early_layers_would_hardly_learn_is_warned_of(changes, weights, warned):
+    found = stages.warnings_of({"name": "whole", "train": "all", "lr_ratio": 10.0, **changes}, weights)
+    assert [("whole" in text, "100 times slower" in text) for text in found] == [(True, True)] * warned

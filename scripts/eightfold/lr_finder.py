@@ -18,6 +18,7 @@ from eightfold.training import Stepper, epoch_batches, logits_of
 
 USUAL_LR = {"sgd": 0.01, "adamw": 0.001}  # the lesson's; used, and said, where the curve suggests none
 TRIED = {name: [usual * factor for factor in (0.1, 0.3, 1, 3, 10)] for name, usual in USUAL_LR.items()}
+CLEARLY = 3.0  # standard errors by which a rate has to be behind the best to be tried on no further split
 MOST_TRIAL_IMAGES = 10_000  # the trials look at no more images than this
 _CLIP = (
     2.0  # a loss counts as at most so many times the loss at the start: an explosion says no more than that it is one
@@ -217,15 +218,20 @@ def try_rates(
     """Losses (images judged, rates) after training copies of a head through the stage at each rate of TRIED, in nats.
 
     The stage's own schedule, views, sampler and loss; its last weights, whatever its averaging. As many of the splits
-    are used, one at least, as keep to MOST_TRIAL_STEPS. A training that ends in no number counts as an infinite loss.
+    are used, one at least, as keep to MOST_TRIAL_STEPS. A training that ends in no number counts as an infinite loss; so does a
+    rate on all splits after one that showed it to be worse than the best by more than CLEARLY standard errors.
     """
     rates, found, steps = TRIED[stage.get("optimizer", "sgd")], [], 0
     with counted(len(splits) * len(rates), f"{stage['name']} lr_find", " trials") as done:
         for number, (train_rows, judged) in enumerate(splits):
             if number and steps * (number + 1) / number > MOST_TRIAL_STEPS:
                 break
-            found.append(np.empty((len(judged), len(rates))))
+            found.append(np.full((len(judged), len(rates)), np.inf))
+            behind = _standard_errors_behind(np.concatenate(found[:-1])) if number else np.zeros(len(rates))
             for column, lr in enumerate(rates):
+                if behind[column] > CLEARLY:
+                    done()
+                    continue
                 trial = copy.deepcopy(net).to(device.device)
                 steps += _train(trial, source, targets, train_rows, stage, lr, batch_size, (seed, number), device)
                 found[-1][:, column] = _losses_of(trial, source, targets, train_rows, judged, stage, device)
@@ -264,6 +270,20 @@ def _losses_of(net, source, targets, train_rows, rows, stage, device) -> np.ndar
     return np.nan_to_num(losses, nan=_INFINITE, posinf=_INFINITE)
 
 
+def _standard_errors_behind(losses: np.ndarray) -> np.ndarray:
+    """By how many standard errors of the paired difference each rate's mean loss is above the lowest: (rates,).
+
+    losses: (images, rates); infinite where a rate was not tried, or diverged.
+    """
+    means = losses.mean(0)
+    apart = losses - losses[:, [int(means.argmin())]]
+    behind = np.where(np.isfinite(means), 0.0, np.inf)
+    for rate in np.flatnonzero(np.isfinite(means) & (means > means.min())):
+        error = apart[:, rate].std(ddof=1) / math.sqrt(len(losses)) if len(losses) > 1 else np.inf
+        behind[rate] = apart[:, rate].mean() / error if error > 0 else np.inf
+    return behind
+
+
 def choose(losses: np.ndarray, rates: Sequence[float]) -> dict:
     """What trials say: the keys rule, lr, tried and message of `suggest`'s answer, which these replace.
 
@@ -273,14 +293,12 @@ def choose(losses: np.ndarray, rates: Sequence[float]) -> dict:
     """
     means = losses.mean(0)
     best = int(means.argmin())
-    apart = losses - losses[:, [best]]
-    errors = apart.std(0, ddof=1) / math.sqrt(len(losses)) if len(losses) > 1 else np.full(len(rates), np.inf)
-    z = np.divide(apart.mean(0), errors, out=np.zeros(len(rates)), where=errors > 0)
-    weights = np.exp(-(z**2) / 2)
+    weights = np.exp(-(_standard_errors_behind(losses) ** 2) / 2)
     lr = float(np.exp(weights @ np.log(rates) / weights.sum()))
     tried = [
         {"lr": float(rate), "loss": float(mean), "error": float(np.std(of) / math.sqrt(len(of)))}
         for rate, mean, of in zip(rates, means, losses.T, strict=True)
+        if math.isfinite(mean)
     ]
     listed = ", ".join(f"{row['lr']:.3g}: {row['loss']:.3g}" for row in tried)
     message = (

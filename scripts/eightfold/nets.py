@@ -68,6 +68,23 @@ class TimmTrunk(Trunk):
         return timm_nets.last_map(self.model, x)
 
 
+class Float32Linear(nn.Linear):
+    """A linear layer that computes in float32 under autocast too: the logits' last digits are those of a probability."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+class _Tracer(fx.Tracer):
+    """Follows a network's calls, and takes a Float32Linear as one, as it does torch's own layers."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Float32Linear) or super().is_leaf_module(m, module_qualified_name)
+
+
 def head(features: int, classes: int, seed: int) -> nn.Sequential:
     """fastai 0.7's head on a pooled vector of ``2 * features``: logits of ``classes``.
 
@@ -80,7 +97,7 @@ def head(features: int, classes: int, seed: int) -> nn.Sequential:
         nn.ReLU(),
         nn.BatchNorm1d(512),
         nn.Dropout(0.5),
-        nn.Linear(512, classes),
+        Float32Linear(512, classes),
     )
     source = torch.Generator().manual_seed(seed)
     for layer in layers:
@@ -202,7 +219,7 @@ def folded(net: nn.Module) -> nn.Module:
     if not any(isinstance(module, nn.Conv2d) for module in net.modules()):
         return net
     try:
-        traced = fx.symbolic_trace(net)
+        traced = fx.GraphModule(net, _Tracer().trace(net))
     except (fx.proxy.TraceError, TypeError, RuntimeError, ValueError, AttributeError):
         return net
     modules = dict(traced.named_modules())

@@ -31,14 +31,15 @@ class SGD:
             gradients = [p.grad for p in parameters]
             if self.weight_decay:
                 gradients = torch._foreach_add(gradients, parameters, alpha=self.weight_decay)
-            if "momentum_buffer" in self.state[parameters[0]]:
-                velocities = [self.state[p]["momentum_buffer"] for p in parameters]
-                torch._foreach_mul_(velocities, self.momentum)
-                torch._foreach_add_(velocities, gradients)
-            else:
-                velocities = [gradient.clone() for gradient in gradients]
-                for parameter, velocity in zip(parameters, velocities, strict=True):
-                    self.state[parameter]["momentum_buffer"] = velocity
+            old = [i for i, p in enumerate(parameters) if "momentum_buffer" in self.state[p]]
+            if old:
+                kept = [self.state[parameters[i]]["momentum_buffer"] for i in old]
+                torch._foreach_mul_(kept, self.momentum)
+                torch._foreach_add_(kept, [gradients[i] for i in old])
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if "momentum_buffer" not in self.state[parameter]:  # its first gradient, whenever that comes
+                    self.state[parameter]["momentum_buffer"] = gradient.clone()
+            velocities = [self.state[p]["momentum_buffer"] for p in parameters]
             torch._foreach_add_(parameters, velocities, alpha=-group["lr"])
 
     def zero_grad(self, set_to_none: bool = True) -> None:

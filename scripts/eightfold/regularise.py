@@ -69,9 +69,11 @@ def loss_for(stage: dict, targets: np.ndarray, rows: np.ndarray) -> Callable:
 
 def sampling_weights(targets: np.ndarray) -> np.ndarray:
     """Chance of each picture (n,) to be drawn, so that every class is drawn as often; of several labels the rarest counts."""
-    hot = np.eye(targets.max() + 1)[targets] if targets.ndim == 1 else targets
-    hot = np.hstack([hot, hot.sum(1, keepdims=True) == 0])  # pictures without a label are a kind too
-    rarity = (hot / np.maximum(hot.sum(0), 1)).max(1)
+    if targets.ndim == 1:
+        rarity = 1 / np.bincount(targets)[targets]
+    else:
+        hot = np.hstack([targets, targets.sum(1, keepdims=True) == 0])  # images without a label are a kind too
+        rarity = (hot / np.maximum(hot.sum(0), 1)).max(1)
     return rarity / rarity.sum()
 
 

@@ -85,6 +85,16 @@ def identity_beside(checkpoint: str | os.PathLike) -> Path:
     return Path(checkpoint).with_name("stage.json")
 
 
+def warnings_of(stage: dict, weights: str) -> list[str]:
+    """What is allowed and seldom meant, in words. stage: as in the config; weights: `model.weights` of the starting trunk."""
+    if stage["train"] == "all" and weights == "none" and stage["lr_ratio"] > 1:
+        return [
+            f"stage {stage['name']}: the trunk started from random weights, and lr_ratio {stage['lr_ratio']:g} lets its early layers "
+            f"learn {stage['lr_ratio'] ** 2:g} times slower than the head; with nothing to preserve, lr_ratio: 1 is usual"
+        ]
+    return []
+
+
 def resume_file(told: str | os.PathLike, identity: str) -> Path:
     """What a killed stage goes on from. ``told``: the stage.json, <run>/fold<fold>/<stage>/stage.json, that it is to write.
 

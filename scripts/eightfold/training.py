@@ -134,7 +134,9 @@ class Stepper:
                 self.optimizer.zero_grad(set_to_none=True)
                 _copy(self.before, self.buffers)  # what the broken-off attempt has counted, counts for nothing
                 log.info(
-                    "out of device memory: going on with micro-batches of %d, gradients accumulated to the same batch of %d",
+                    "out of device memory: going on with micro-batches of at most %d, gradients accumulated to the same batch of "
+                    "%d; BatchNorm normalises each by itself, so the result is not that of the whole batch (model.bn_freeze: "
+                    "true keeps the trunk's fixed)",
                     self.micro_batch,
                     len(inputs),
                 )
