@@ -172,3 +172,15 @@ def test_ellipsis_never_exceeds(letters):
     for text in HOSTILE:
         assert len(sheets.ellipsis(text, letters)) <= letters
     assert sheets.ellipsis("abcdefgh", 5) in ("ab…gh",)
+
+
+def test_the_rates_that_were_tried_are_drawn_with_the_choice(tmp_path):
+    tried = [{"lr": lr, "loss": loss, "error": 0.02} for lr, loss in ((0.001, 0.4), (0.01, 0.2), (0.1, 1e6))]
+    plots.lr_find_plot(tmp_path / "trials.svg", finder(rule="trials", lr=0.01, tried=tried))
+    shown = texts(tmp_path / "trials.svg")
+    assert any("judged on images held back" in text for text in shown) and "chosen (trials): 0.01" in shown
+    nothing = finder(lr=7e-5, suggestions={"minimum": None}, tried=[], message="a tenth is taken")
+    plots.lr_find_plot(tmp_path / "none.svg", nothing)
+    shown = texts(tmp_path / "none.svg")
+    assert "a tenth is taken" in shown and any(text.startswith("taken: 7") for text in shown)
+    assert not any("chosen" in text for text in shown)

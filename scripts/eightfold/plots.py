@@ -168,19 +168,19 @@ def lr_find_plot(path: str | os.PathLike, lr_find: dict) -> None:
     if len(lrs) > 30:  # 0.7's rule: the first points have no average yet, the last ones have blown up
         lrs, losses, smoothed = lrs[10:-5], losses[10:-5], smoothed[10:-5]
     chosen, message = lr_find.get("lr"), lr_find.get("message") or ""
-    ax.set(xlabel="learning rate of the last layer group (per step, log scale)", ylabel="training loss (nats)")
+    ax.set(xlabel="learning rate of the last layer group (per step, log scale)", ylabel="loss (nats)")
     if _any(smoothed):
         ax.set_xscale("log")
         _log_axis(ax.xaxis)
-        ax.plot(*thin(lrs, losses), color=GREY, linewidth=0.8, alpha=0.55, label="loss of a mini-batch")
+        ax.plot(*thin(lrs, losses), color=GREY, linewidth=0.8, alpha=0.55, label="training loss of a mini-batch")
         ax.plot(*thin(lrs, smoothed), color=BLUE, linewidth=2.2, label="smoothed")
         low, high, start = np.nanmin(smoothed), np.nanmax(smoothed), smoothed[np.isfinite(smoothed)][0]
-        if chosen and start > low:  # the fall is what matters: the blow-up after it may leave the picture
+        suggested = [rate for rate in (lr_find.get("suggestions") or {}).values() if rate]
+        if suggested and start > low:  # the fall is what matters: the blow-up after it may leave the picture
             high = min(high, 2 * start - low)
         margin = max(high - low, 1e-6) * 0.2
         ax.set_ylim(max(0, low - margin), high + margin)
         first, last = min(lrs), max(lrs)
-        suggested = [rate for rate in (lr_find.get("suggestions") or {}).values() if rate]
         for (name, rate), colour in zip(
             sorted((lr_find.get("suggestions") or {}).items()), (AMBER, GREEN, VIOLET), strict=False
         ):
@@ -209,7 +209,7 @@ def lr_find_plot(path: str | os.PathLike, lr_find: dict) -> None:
         ax.set_xlim(first / 1.2, last * 1.2)
         _legend(fig)
         if not tried and not suggested:
-            ax.set_title(textwrap.fill(message or "No clear fall of the loss: no rate is suggested.", 62))
+            ax.set_title(textwrap.fill(message or "No clear fall of the loss: no rate is suggested.", 58))
     else:
         _message(ax, message or "The finder recorded no losses.")
     save(fig, path)
