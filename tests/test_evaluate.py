@@ -194,7 +194,7 @@ def test_what_the_mean_of_folds_answers_is_not_changed_by_what_single_networks_w
     folds = np.mean([run.probabilities("test", fold) for fold in range(FOLDS)], 0)
     np.testing.assert_allclose(test.iloc[:-1, 1:].to_numpy(float), folds, rtol=1e-6)
     assert told["final"] == told["untuned"]
-    assert f"average of {FOLDS} networks" in told["final_of"]
+    assert f"average of {FOLDS} folds" in told["final_of"]
     *_, told, _ = run.evaluate()
     assert "average" not in told["final_of"]
 

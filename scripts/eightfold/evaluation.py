@@ -190,17 +190,13 @@ def judged(
 
 
 def whose(folds: int, answering: int) -> str:
-    """Whose figure ``final`` is, in a sentence. folds: that hold images out; answering: networks that are averaged for others."""
-    each = (
-        "each held-out image, answered by the one fold that did not learn from it"
-        if folds > 1
-        else "the held-out images"
-    )
+    """Whose figure ``final`` is, in words. folds: that hold images out; answering: whose mean answers for other images."""
+    each = "each answered by the one fold that did not learn from it" if folds > 1 else "by weights chosen without them"
     if answering == 1:
-        return f"of {each}"
+        return each
     return (
-        f"of {each}; the images to predict are answered by the average of {answering} networks, of which no image is held out: "
-        "it is as a rule better"
+        f"{each}; the images to predict get the average of {answering} folds, which is as a rule better and has no "
+        "held-out image to show it"
     )
 
 
