@@ -65,6 +65,8 @@ def row(loss, train, epochs=3, error=0.01, train_error=0.01, since=None, last=No
         (row(0.50, 0.50, last=(-0.05, 0.01)), [0.8, 0.6], "under-fitting", "fell by 0.05 ± 0.01"),
         # Known images cost a fifth of new ones.
         (row(0.30, 0.06), [0.5, 0.2], "over-fitting", "more than half"),
+        # The same, but new images still gain: it was not trained too much.
+        (row(0.30, 0.06, last=(-0.05, 0.01)), [0.5, 0.2], "balanced", "fell by 0.05 ± 0.01"),
         # It has been better, and its own images are known better.
         (row(0.30, 0.20, since=(0.1, 0.02)), [0.5, 0.3], "over-fitting", "after epoch 1 and has risen by 0.1 ± 0.02"),
         # It has been better, and its own images are no better known: the steps were too large.
@@ -113,7 +115,7 @@ def test_a_stage_that_selection_left_out_is_undone_only_where_it_did_harm():
 
 @pytest.mark.parametrize(
     ("train", "says"),
-    [(0.02, "learns its images by heart"), (0.3, "steps were too large"), (0.1, "end the recipe with head")],
+    [(0.02, "learns its images by heart"), (0.3, "steps were too large"), (0.1, "better than head")],
 )
 def test_a_worse_stage_says_which_way_its_training_loss_went(train, says):
     found = verdict(row(0.4, train, before=(0.2, 0.02)), row(0.2, 0.1), [0.3, 0.2], 0.69)
@@ -307,3 +309,14 @@ def test_the_report_draws_its_verdicts_from_what_was_measured():
     ]
     assert kinds == ["diverged", "over-fitting"]  # of other images than it is evaluated on, a loss says nothing
     assert report.stage_rows(done, {"final": {"accuracy": 0.9}})[0]["verdict"]["text"] == "It was not measured."
+
+
+@pytest.mark.parametrize(("last", "shown"), [(0.1, ["last"]), (0.25, ["last", "middle"])])
+def test_harm_that_a_later_stage_made_good_is_not_on_the_first_page(last, shown):
+    kinds = [("first", "balanced", 0.2), ("middle", "worse", 0.4), ("last", "balanced", last)]
+    rows = [{"name": name, "verdict": {"kind": kind}, "figures": {"log_loss": loss}} for name, kind, loss in kinds]
+    assert [ending["stage"] for ending in report.endings(rows)] == shown
+
+
+def test_the_same_network_computed_twice_is_not_worse():
+    assert verdict(row(0.3, 0.25, before=(2e-9, 1e-9)), None, [0.4, 0.35], 0.69)["kind"] == "balanced"
