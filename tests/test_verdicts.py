@@ -103,9 +103,9 @@ def test_a_planted_case_gets_its_verdict(case, history, kind, says):
 def test_a_stage_that_selection_left_out_is_undone_only_where_it_did_harm():
     case = row(0.20, 0.10, before=(0.05, 0.02))
     undone = verdict(case, None, [0.3, 0.2], 0.69, undone=True)
-    assert undone["title"] == "Worse than the stage before, undone" and "no part in the answer" in undone["text"]
+    assert undone["title"] == "Worse than the stage before, undone" and "none of its networks" in undone["text"]
     good = verdict(row(0.30, 0.25), None, [0.4, 0.35], 0.69, undone=True)
-    assert not good["undone"] and "no part" not in good["text"]
+    assert not good["undone"] and "none of its" not in good["text"]
     rows = [row(0.15, 0.1) | {"stage": "head"}, case]
     weighed = {
         weight: verdicts(rows, {}, 0.69, {"head": 1 - weight, "all": weight})["all"]["undone"] for weight in (0, 0.4)
@@ -234,12 +234,10 @@ def test_a_member_belongs_to_the_stage_that_its_name_begins_with():
     stages = ["all", "all_224", "head"]
     assert stage_of("all_224, snapshot 2", stages) == "all_224" and stage_of("all", stages) == "all"
     assert stage_of("all snapshot 1", stages) == "all" and stage_of("allspice, view 1", stages) is None
-    members = [
-        {"member": "head, view 1", "weight": 0.25},
-        {"member": "head", "weight": 0.25},
-        {"member": "run b", "weight": 0.5},
-    ]
+    names = {"head, view 1": 0.25, "head": 0.25, "run b": 0.5, "all, plain view": 0.0}
+    members = [{"member": name, "weight": weight} for name, weight in names.items()]
     assert weights_by_stage(members, stages) == {"all": 0, "all_224": 0, "head": 0.5}
+    assert weights_by_stage(members[:3], stages) is None  # of one stage alone: nothing was chosen among stages
     assert weights_by_stage([{"member": "snapshot 1, plain view", "weight": 1}], stages) is None
 
 

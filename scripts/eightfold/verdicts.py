@@ -65,7 +65,7 @@ def verdict(
     def told(kind: str, text: str) -> dict:
         gone = undone and kind in ("worse", "diverged")
         title = TITLES[kind] + (", undone" if gone else "")
-        text = measured + text + (" It is undone: it has no part in the answer." if gone else "")
+        text = measured + text + (" It is undone: none of its networks has a part in the answer." if gone else "")
         return {"kind": kind, "title": title, "text": text, "undone": gone}
 
     if not (math.isfinite(held) and (train is None or math.isfinite(train["log_loss"]))):
@@ -186,6 +186,6 @@ def weights_by_stage(members: Sequence[Mapping], stages: Sequence[str]) -> dict[
     members: rows with "member" and "weight". A run whose last stage alone could answer has made no choice among stages.
     """
     of = [(stage_of(row["member"], stages), row["weight"]) for row in members]
-    if not any(stage for stage, _ in of):
+    if len({stage for stage, _ in of if stage}) < 2:
         return None
     return {stage: float(sum(weight for named, weight in of if named == stage)) for stage in stages}
