@@ -312,7 +312,10 @@ def test_the_table_of_stages_shows_paired_changes_weights_and_what_was_undone(pa
     ]
     assert cells[7] == "0.00 %"
     text = " ".join(Page(page).text.split())
-    assert "0.12 ± 0.03 more than after head" in text and "It is undone: it has no part in the answer." in text
+    assert (
+        "0.12 ± 0.03 more than after head" in text
+        and "It is undone: none of its networks has a part in the answer." in text
+    )
 
 
 def test_members_without_weight_are_counted_and_not_listed(tmp_path):

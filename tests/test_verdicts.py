@@ -65,6 +65,8 @@ def row(loss, train, epochs=3, error=0.01, train_error=0.01, since=None, last=No
         (row(0.50, 0.50, last=(-0.05, 0.01)), [0.8, 0.6], "under-fitting", "fell by 0.05 ± 0.01"),
         # Known images cost a fifth of new ones.
         (row(0.30, 0.06), [0.5, 0.2], "over-fitting", "more than half"),
+        # The same, but new images still gain: it was not trained too much.
+        (row(0.30, 0.06, last=(-0.05, 0.01)), [0.5, 0.2], "balanced", "fell by 0.05 ± 0.01"),
         # It has been better, and its own images are known better.
         (row(0.30, 0.20, since=(0.1, 0.02)), [0.5, 0.3], "over-fitting", "after epoch 1 and has risen by 0.1 ± 0.02"),
         # It has been better, and its own images are no better known: the steps were too large.
@@ -101,9 +103,9 @@ def test_a_planted_case_gets_its_verdict(case, history, kind, says):
 def test_a_stage_that_selection_left_out_is_undone_only_where_it_did_harm():
     case = row(0.20, 0.10, before=(0.05, 0.02))
     undone = verdict(case, None, [0.3, 0.2], 0.69, undone=True)
-    assert undone["title"] == "Worse than the stage before, undone" and "no part in the answer" in undone["text"]
+    assert undone["title"] == "Worse than the stage before, undone" and "none of its networks" in undone["text"]
     good = verdict(row(0.30, 0.25), None, [0.4, 0.35], 0.69, undone=True)
-    assert not good["undone"] and "no part" not in good["text"]
+    assert not good["undone"] and "none of its" not in good["text"]
     rows = [row(0.15, 0.1) | {"stage": "head"}, case]
     weighed = {
         weight: verdicts(rows, {}, 0.69, {"head": 1 - weight, "all": weight})["all"]["undone"] for weight in (0, 0.4)
@@ -113,7 +115,7 @@ def test_a_stage_that_selection_left_out_is_undone_only_where_it_did_harm():
 
 @pytest.mark.parametrize(
     ("train", "says"),
-    [(0.02, "learns its images by heart"), (0.3, "steps were too large"), (0.1, "end the recipe with head")],
+    [(0.02, "learns its images by heart"), (0.3, "steps were too large"), (0.1, "better than head")],
 )
 def test_a_worse_stage_says_which_way_its_training_loss_went(train, says):
     found = verdict(row(0.4, train, before=(0.2, 0.02)), row(0.2, 0.1), [0.3, 0.2], 0.69)
@@ -232,12 +234,10 @@ def test_a_member_belongs_to_the_stage_that_its_name_begins_with():
     stages = ["all", "all_224", "head"]
     assert stage_of("all_224, snapshot 2", stages) == "all_224" and stage_of("all", stages) == "all"
     assert stage_of("all snapshot 1", stages) == "all" and stage_of("allspice, view 1", stages) is None
-    members = [
-        {"member": "head, view 1", "weight": 0.25},
-        {"member": "head", "weight": 0.25},
-        {"member": "run b", "weight": 0.5},
-    ]
+    names = {"head, view 1": 0.25, "head": 0.25, "run b": 0.5, "all, plain view": 0.0}
+    members = [{"member": name, "weight": weight} for name, weight in names.items()]
     assert weights_by_stage(members, stages) == {"all": 0, "all_224": 0, "head": 0.5}
+    assert weights_by_stage(members[:3], stages) is None  # of one stage alone: nothing was chosen among stages
     assert weights_by_stage([{"member": "snapshot 1, plain view", "weight": 1}], stages) is None
 
 
@@ -307,3 +307,14 @@ def test_the_report_draws_its_verdicts_from_what_was_measured():
     ]
     assert kinds == ["diverged", "over-fitting"]  # of other images than it is evaluated on, a loss says nothing
     assert report.stage_rows(done, {"final": {"accuracy": 0.9}})[0]["verdict"]["text"] == "It was not measured."
+
+
+@pytest.mark.parametrize(("last", "shown"), [(0.1, ["last"]), (0.25, ["last", "middle"])])
+def test_harm_that_a_later_stage_made_good_is_not_on_the_first_page(last, shown):
+    kinds = [("first", "balanced", 0.2), ("middle", "worse", 0.4), ("last", "balanced", last)]
+    rows = [{"name": name, "verdict": {"kind": kind}, "figures": {"log_loss": loss}} for name, kind, loss in kinds]
+    assert [ending["stage"] for ending in report.endings(rows)] == shown
+
+
+def test_the_same_network_computed_twice_is_not_worse():
+    assert verdict(row(0.3, 0.25, before=(2e-9, 1e-9)), None, [0.4, 0.35], 0.69)["kind"] == "balanced"

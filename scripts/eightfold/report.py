@@ -204,8 +204,12 @@ def stage_rows(done: Sequence[dict], metrics: Mapping, recipe: Sequence[Mapping]
 
 
 def endings(rows: Sequence[Mapping]) -> list[dict]:
-    """The verdict after the last stage, and those of earlier stages that did harm."""
-    harmful = [row for row in rows[:-1] if row["verdict"]["kind"] in ("worse", "diverged")]
+    """The verdict after the last stage, and those of earlier stages that did harm which the last has not made good."""
+    harmful, best = [], math.inf  # the least loss before each stage
+    for row in rows[:-1]:
+        if row["verdict"]["kind"] in ("worse", "diverged") and (rows[-1]["figures"].get("log_loss") or math.inf) > best:
+            harmful.append(row)
+        best = min(best, row["figures"].get("log_loss") or math.inf)
     return [{**row["verdict"], "stage": row["name"]} for row in [*rows[-1:], *harmful]]
 
 

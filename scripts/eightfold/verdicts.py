@@ -13,6 +13,7 @@ CLEAR_OF_BEST = 3.0  # the same against the best epoch, which is chosen afterwar
 WORSE = 1.0  # the same against the stage before: of two networks that are at hand, the better one is taken
 OVER_SHARE = 0.5  # of the validation loss: a gap to the training loss above it is over-fitting
 LEAST_GAP = 0.02  # nats between two losses below which nothing is called a gap
+ROUNDING = 1e-6  # nats: what two computations of one loss may differ by
 NEAR_PRIOR = 0.9  # of the baseline's loss: a training loss above it has learned next to nothing
 
 TITLES = {
@@ -64,7 +65,7 @@ def verdict(
     def told(kind: str, text: str) -> dict:
         gone = undone and kind in ("worse", "diverged")
         title = TITLES[kind] + (", undone" if gone else "")
-        text = measured + text + (" It is undone: it has no part in the answer." if gone else "")
+        text = measured + text + (" It is undone: none of its networks has a part in the answer." if gone else "")
         return {"kind": kind, "title": title, "text": text, "undone": gone}
 
     if not (math.isfinite(held) and (train is None or math.isfinite(train["log_loss"]))):
@@ -109,10 +110,11 @@ def _of_gap(row: Mapping, train: Mapping, history: Sequence[float]) -> tuple[str
         return "diverged", text
     if _exceeds(gap, CLEAR) and gap["by"] > limit and not astray:
         text = f"{apart}, more than half of it: the network knows its own images far better than new ones. "
-        text += (
-            "The validation loss still falls." if falls else "Stop here or earlier, augment more, or use more images."
-        )
-        return "over-fitting", text
+        if falls:
+            fall = _with_error(-last["by"], last["error"])
+            text += f"Yet the validation loss fell by {fall} in the last cycle, so that it was not trained too much. "
+            return "balanced", text + "More images or more augmentation will give more than more epochs."
+        return "over-fitting", text + "Stop here or earlier, augment more, or use more images."
     if astray:
         text = f"On its training images the loss is higher without dropout and augmentation than with them ({history[-1]:.3g}): "
         return (
@@ -156,12 +158,16 @@ def _why_worse(train: Mapping | None, before: Mapping | None, name: str) -> str:
             return f"Its training loss rose as well, {amount}: the steps were too large. Give a lower learning rate."
         if _exceeds(change | {"by": -change["by"]}, CLEAR):
             return f"Its training loss fell, {amount}: it learns its images by heart. Train less here, or augment more."
-    return f"Give a lower learning rate, fewer epochs, or end the recipe with {name}."
+    return f"Give a lower learning rate or fewer epochs; or leave it out, if no later stage is better than {name}."
 
 
 def _exceeds(change: Mapping, factor: float) -> bool:
     """Whether a difference is above 0 by more than ``factor`` standard errors; False where its error is unknown."""
-    return change["by"] is not None and change["error"] is not None and change["by"] > factor * change["error"]
+    return (
+        change["by"] is not None
+        and change["error"] is not None
+        and change["by"] > max(factor * change["error"], ROUNDING)
+    )
 
 
 def _with_error(value: float, error: float | None) -> str:
@@ -180,6 +186,6 @@ def weights_by_stage(members: Sequence[Mapping], stages: Sequence[str]) -> dict[
     members: rows with "member" and "weight". A run whose last stage alone could answer has made no choice among stages.
     """
     of = [(stage_of(row["member"], stages), row["weight"]) for row in members]
-    if not any(stage for stage, _ in of):
+    if len({stage for stage, _ in of if stage}) < 2:
         return None
     return {stage: float(sum(weight for named, weight in of if named == stage)) for stage in stages}
