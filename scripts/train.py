@@ -34,8 +34,9 @@ with job(snakemake.log[0], snakemake.threads):
     ):
         setting = stages.setting_of(given, settings, snakemake.wildcards.fold, here)
         lrs = schedules.group_lrs(lr, stage["lr_ratio"], len(groups(setting.net)))
-        for warning in stages.warnings_of(stage, read_json(given.weights_identity)["weights"]):
-            log.warning("%s", warning)
+        if ranks.writes:
+            for warning in stages.warnings_of(stage, read_json(given.weights_identity)["weights"]):
+                log.warning("%s", warning)
         log.info("%s: learning rates %s, from %s", stage["name"], [f"{rate:.3g}" for rate in lrs], lr_source)
 
         def kept(cycle: int) -> Path:

@@ -23,6 +23,7 @@ TIMEOUT = 900  # seconds; a run takes one minute on two idle cores
 # One thread a job: jobs run side by side, and the bytes do not depend on how many cores there are.
 FAT = ["manifest", "pixels", "activations", "activations_tuned", "find_lr", "train", "predict", "insight"]
 
+# Heads make the steps of their epochs and no more, so that these can be counted.
 # Four stages that are of every kind: a head on plain and on augmented activations, all layers, a head on a tuned trunk.
 CONFIG = {
     "run": "tiny",
@@ -34,10 +35,18 @@ CONFIG = {
     "batch_size": 6,
     "lr_find": {"steps": 30},
     "recipe": [
-        {"name": "plain", "size": 32, "train": "head", "augment": False, "snapshots": True},
-        {"name": "moving", "size": 32, "train": "head", "cycles": 2, "lr": 0.02, "snapshots": True},
+        {"name": "plain", "size": 32, "train": "head", "min_steps": 0, "augment": False, "snapshots": True},
+        {"name": "moving", "size": 32, "train": "head", "min_steps": 0, "cycles": 2, "lr": 0.02, "snapshots": True},
         {"name": "whole", "size": 32, "train": "all", "cycles": 2, "lr": 0.003, "snapshots": True},
-        {"name": "again", "size": 32, "train": "head", "augment": False, "lr": 0.005, "snapshots": True},
+        {
+            "name": "again",
+            "size": 32,
+            "train": "head",
+            "min_steps": 0,
+            "augment": False,
+            "lr": 0.005,
+            "snapshots": True,
+        },
     ],
     "tta": {"views": 1},
     "device": {"kind": "cpu", "precision": "float32"},

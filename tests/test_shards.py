@@ -47,18 +47,18 @@ def test_joined_pixels_are_the_bytes_of_one_pack(tmp_path):
 
 def test_joined_activations_and_logits_are_the_whole_and_alien_parts_are_refused(tmp_path):
     rows, values = np.arange(3, 203), torch.randn(200, 4)
-    logits = torch.randn(1, 3, 200, 2)  # (members, views, rows, classes)
+    logits = {"head.end": torch.randn(3, 200, 2), "all.cycle1": torch.randn(1, 200, 2)}  # (views, rows, classes)
     names = shards.names(6)  # of four batches: two parts are empty
     for name in names:
         mine = shards.rows_of(rows, name)
         activations.write(tmp_path / f"a{name}", mine, {0: values[mine - 3], 4: -values[mine - 3]}, "made of this")
-        tensors.save(
-            tmp_path / f"p{name}", {"rows": torch.tensor(mine), "logits": logits[:, :, mine - 3]}, "made of this"
-        )
+        part = {key: value[:, mine - 3] for key, value in logits.items()}
+        tensors.save(tmp_path / f"p{name}", {"rows": torch.tensor(mine), **part}, "made of this")
     parts = [tmp_path / f"a{name}" for name in names], [tmp_path / f"p{name}" for name in names]
     found = activations.join(parts[0], rows, "made of this")
     assert torch.equal(torch.cat(found[0].pieces), values) and torch.equal(torch.cat(found[4].pieces), -values)
-    assert torch.equal(prediction.join(parts[1], rows, "made of this"), logits)
+    joined = prediction.join(parts[1], rows, "made of this")
+    assert set(joined) == set(logits) and all(torch.equal(joined[key], logits[key]) for key in logits)
     for join, paths in zip((activations.join, prediction.join), parts, strict=True):
         with pytest.raises(UserError, match="not those of these images"):
             join(paths[::-1], rows, "made of this")
