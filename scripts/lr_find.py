@@ -45,7 +45,7 @@ with job(snakemake.log[0], snakemake.threads):
     if not steps:
         found["message"] = (
             f"the stage makes {batches * schedules.stage_epochs(stage)} steps, too few for a sweep that costs no more than "
-            f"the stage; the usual rate of {optimizer} is taken: {found['lr']:.3g}"
+            f"the stage; the cautious rate of {optimizer} is taken: {found['lr']:.3g}"
         )
     if losses is not None:
         found |= lr_finder.choose(losses, lr_finder.TRIED[optimizer])

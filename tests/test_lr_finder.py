@@ -11,7 +11,7 @@ from torch import nn
 
 from eightfold import lr_finder, nets
 from eightfold.devices import Device
-from eightfold.lr_finder import TRIED, USUAL_LR, choose, inner_splits, smooth, suggest, sweep, try_rates
+from eightfold.lr_finder import CAUTIOUS_LR, TRIED, choose, inner_splits, smooth, suggest, sweep, try_rates
 from eightfold.schedules import finder_steps
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -223,15 +223,15 @@ def test_without_a_clear_fall_there_is_no_suggestion(losses):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("edge", [3e-5, 1e-3, 0.02, 3.0, None])
-def test_without_a_suggestion_the_rate_is_the_usual_one_or_lies_clearly_below_where_the_loss_rises(edge, optimizer):
+def test_without_a_suggestion_the_rate_is_the_cautious_one_or_lies_clearly_below_where_the_loss_rises(edge, optimizer):
     lrs = rates(200)
     losses = 0.5 + np.random.default_rng(3).normal(0, 0.01, 200)
     if edge:
         losses = losses + 3 * np.clip(np.log10(lrs / edge), 0, None)
     found = suggest(lrs, losses, "minimum", optimizer)
     assert set(found["suggestions"].values()) == {None}
-    usual = USUAL_LR[optimizer]
-    assert found["lr"] == usual if edge is None or edge > 20 * usual else found["lr"] <= min(usual, edge / 4)
+    cautious = CAUTIOUS_LR[optimizer]
+    assert found["lr"] == cautious if edge is None or edge > 100 * cautious else found["lr"] <= min(cautious, edge / 12)
     assert f"{found['lr']:.3g}" in found["message"]
 
 
@@ -248,7 +248,7 @@ def test_a_sweep_too_short_to_read_says_so_and_takes_no_rate_that_it_exploded_at
     for n in (0, 1, 19):
         found = suggest(rates(100)[:n], [1.0] * n, "valley")
         assert f"ended after {n} steps" in found["message"] and f"{found['lr']:.3g}" in found["message"]
-        assert found["lr"] == 0.01 if n == 0 else found["lr"] <= rates(100)[n - 1] / 9
+        assert found["lr"] == 0.003 if n == 0 else found["lr"] <= rates(100)[n - 1] / 29
 
 
 # ---- trials

@@ -77,13 +77,7 @@ CHANGES = {
     "rate of the last stage": (changed_stage("again", lr=0.002), {"train", *AFTER_TRAINING}),
     "length of the first stage's cycle": (
         changed_stage("plain", cycle_len=2),
-        {
-            "find_lr",
-            "draw_lr_find",
-            "train",
-            "activations_tuned",
-            *AFTER_TRAINING,
-        },  # its rate is chosen by its own schedule
+        {"find_lr", "draw_lr_find", "train", "activations_tuned", *AFTER_TRAINING},
     ),
     "snapshots of the last stage": (changed_stage("again", snapshots=False), {"train", *AFTER_TRAINING}),
     "epochs of the second stage": (

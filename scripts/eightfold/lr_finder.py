@@ -16,15 +16,17 @@ from eightfold.runtime import counted, progress
 from eightfold.schedules import INNER_FOLDS, MOST_TRIAL_STEPS
 from eightfold.training import Stepper, epoch_batches, logits_of
 
-USUAL_LR = {"sgd": 0.01, "adamw": 0.001}  # the lesson's; used, and said, where the curve suggests none
-TRIED = {name: [usual * factor for factor in (0.1, 0.3, 1, 3, 10)] for name, usual in USUAL_LR.items()}
+TRIED = {"sgd": [0.001, 0.003, 0.01, 0.03, 0.1], "adamw": [0.0001, 0.0003, 0.001, 0.003, 0.01]}
+# Taken, and said, where the curve suggests none: a third of the lesson's usual rates (docs/experiments.md), since a network whose
+# loss no rate lowers clearly has learned already.
+CAUTIOUS_LR = {"sgd": 0.003, "adamw": 0.0003}
 CLEARLY = 3.0  # standard errors by which a rate has to be behind the best to be tried on no further split
 MOST_TRIAL_IMAGES = 10_000  # the trials look at no more images than this
 _CLIP = (
     2.0  # a loss counts as at most so many times the loss at the start: an explosion says no more than that it is one
 )
 _INFINITE = 1e6  # nats, of a network that has no finite answer
-_SAFE = 10  # where the curve suggests nothing, the rate is this many times below the one at which the loss rises
+_SAFE = 30  # where the curve suggests nothing, the rate is this many times below the one at which the loss rises
 _BETA = 0.98  # of the debiased average that decides when to stop, as in fastai 0.7
 _EXPLODED = 4.0  # stop above this many times the best smoothed loss ...
 _SETTLED = 10  # ... where the best counts from this step on
@@ -125,23 +127,23 @@ def suggest(lrs: Sequence[float], losses: Sequence[float], rule: str, optimizer:
 
     minimum: a tenth of the rate at the lowest smoothed loss (the notes' rule). steepest: where the smoothed loss falls
     fastest per decade. valley: fastai 2's. A fall is clear when it exceeds three standard errors of the smoothed curve.
-    Without one no rule suggests anything, and ``lr`` is the optimizer's usual rate, or, where the loss rises early, a
-    tenth of the rate from which on it is above its start.
+    Without one no rule suggests anything, and ``lr`` is the optimizer's cautious rate, or, where the loss rises early, a
+    thirtieth of the rate from which on it is above its start.
     """
-    usual = USUAL_LR[optimizer]
+    cautious = CAUTIOUS_LR[optimizer]
     result = {
         "lrs": list(lrs),
         "losses": list(losses),
         "smoothed": smooth(clipped(losses)).tolist(),
         "rule": rule,
         "suggestions": {"minimum": None, "steepest": None, "valley": None},
-        "lr": usual,
+        "lr": cautious,
         "tried": [],
     }
     first, last = _SKIP_FIRST, len(lrs) - _SKIP_LAST
     if last - first < 5:
         if len(lrs):  # it exploded within a few steps
-            result["lr"] = min(usual, lrs[-1] / _SAFE)
+            result["lr"] = min(cautious, lrs[-1] / _SAFE)
         return result | {
             "message": f"the sweep ended after {len(lrs)} steps, too few to read; {result['lr']:.3g} is taken"
         }
@@ -153,12 +155,12 @@ def suggest(lrs: Sequence[float], losses: Sequence[float], rule: str, optimizer:
     if fall <= max(3 * error, 0.01 * abs(y[0])):
         rises = _rises_at(x, y, error)
         message = f"the loss never clearly falls (from {y[0]:.3g} to {y[lowest]:.3g}, error {error:.2g}), so no rule suggests a rate"
-        if rises is not None and rises / _SAFE < usual:
+        if rises is not None and rises / _SAFE < cautious:
             result["lr"] = rises / _SAFE
             return result | {
-                "message": f"{message}; it rises from {rises:.3g} on, and a tenth of that is taken: {result['lr']:.3g}"
+                "message": f"{message}; it rises from {rises:.3g} on, and a thirtieth of that is taken: {result['lr']:.3g}"
             }
-        return result | {"message": f"{message}; the usual rate of {optimizer} is taken: {usual:.3g}"}
+        return result | {"message": f"{message}; the cautious rate of {optimizer} is taken: {cautious:.3g}"}
     slope = np.gradient(y, np.log10(x))
     suggestions = {
         "minimum": float(x[lowest]) / 10,
