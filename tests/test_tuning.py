@@ -140,3 +140,50 @@ def test_too_few_rows_are_left_as_they_are():
     p, t = overconfident(0, 6, 3, 9.0)
     found = tuning.tune(p, t, np.arange(6) % 2, Judge("log_loss", "single", list("abc")), ALL)
     assert found.steps == [] and found.values == tuning.untuned("log_loss")
+
+
+# ---- the mean of five folds, eight seeds
+
+
+def five_folds(seed: int, multi_label: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities out of fold, their truth and folds; those of the mean of the folds on other images, and their truth.
+
+    Each of the five networks knows the logits under noise of its own, and is surer than it should be.
+    """
+    rng = np.random.default_rng(seed)
+    n, others = 250, 1000
+    logits = rng.normal(-1 if multi_label else 0, 1.5, (n + others, 4))
+    if multi_label:
+        link, truth = metrics.sigmoid, (rng.random(logits.shape) < metrics.sigmoid(logits)).astype(float)
+    else:
+        link, truth = metrics.softmax, np.array([rng.choice(4, p=row) for row in metrics.softmax(logits)])
+    fold = np.arange(n) % 5
+    networks = link(1.5 * (logits + rng.normal(0, 1.5, (5, *logits.shape))))
+    return networks[fold, np.arange(n)], truth[:n], fold, networks[:, n:].mean(0), truth[n:]
+
+
+def test_a_temperature_of_single_networks_spoils_the_mean_of_folds_and_is_not_put_on_it():
+    with_it, judge = [], Judge("log_loss", "single", list("abcd"))
+    for seed in range(8):
+        p, truth, fold, mean, hidden = five_folds(seed, multi_label=False)
+        settings = {"temperature": True, "clip": True, "thresholds": "global"}
+        found = tuning.tune(p, truth, fold, judge, settings)
+        assert found.values["temperature"] > 1.2  # each network for itself wants it
+        cooled = tuning.with_temperature(mean, found.values["temperature"], False)
+        with_it.append(metrics.log_loss(cooled, hidden) - metrics.log_loss(mean, hidden))
+        kept = tuning.tune(p, truth, fold, judge, tuning.for_an_average(settings))
+        assert kept.values == tuning.untuned("log_loss")
+    assert np.mean(with_it) > 3 * np.std(with_it, ddof=1) / 8**0.5 > 0
+
+
+@pytest.mark.parametrize("kind", ["global", "per_class"])
+def test_thresholds_of_single_networks_never_harm_the_mean_of_folds_by_more_than_the_standard_error(kind):
+    judge, gains = Judge("fbeta_samples", "multi", list("abcd")), []
+    for seed in range(8):
+        p, truth, fold, mean, hidden = five_folds(seed, multi_label=True)
+        settings = tuning.for_an_average({"temperature": True, "clip": True, "thresholds": kind})
+        cut = tuning.tune(p, truth, fold, judge, settings).values["thresholds"]
+        tuned = judge.decide(mean, {"thresholds": cut})
+        gains.append(judge.of_decisions(tuned, hidden) - judge.of_decisions(judge.decide(mean), hidden))
+    error = np.std(gains, ddof=1) / 8**0.5
+    assert min(gains) > -error and np.mean(gains) > 3 * error
