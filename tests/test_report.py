@@ -296,7 +296,7 @@ def test_a_baseline_stands_beside_every_score(page):
     assert f"always {EVIL}: 54.00 %" in text and "class shares: 0.6900" in text
     foot = re.search(r"<tfoot><tr>(.*?no training.*?)</tr></tfoot>", page, re.DOTALL)[1]
     assert words_of_cells(foot)[1:3] == ["no training", "54.00 %"] and "0.6900" in foot
-    assert f"Whose figures these are: the average that answers {EVIL}." in text
+    assert f"How these figures were made: the average that answers {EVIL}." in text
 
 
 def test_the_table_of_stages_shows_paired_changes_weights_and_what_was_undone(page):

@@ -182,16 +182,18 @@ def judged(
         "untuned": metrics.summary(probabilities, targets, judge),
         "tuning": found.steps,
         "final": scored(found, targets, judge),
-        "final_of": whose(len(by_fold), settings["folds"]),
+        "final_of": whose(settings["folds"], ensemble["weights"] == "greedy"),
         "no_tta": scored(tuning.tune(plain, targets, parts, judge, wanted), targets, judge),
         "folds": by_fold,
     }
     return figures_of, found
 
 
-def whose(folds: int, answering: int) -> str:
-    """Whose figure ``final`` is, in words. folds: that hold images out; answering: whose mean answers for other images."""
-    each = "each answered by the one fold that did not learn from it" if folds > 1 else "by weights chosen without them"
+def whose(answering: int, greedy: bool) -> str:
+    """How ``final`` was made, in words. answering: folds whose mean answers for other images; greedy: whether weights were chosen."""
+    each = "each image answered by networks that did not learn from it"
+    if greedy:
+        each += ", with weights that were chosen without it"
     if answering == 1:
         return each
     return (
