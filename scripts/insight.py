@@ -32,7 +32,7 @@ with job(snakemake.log[0], snakemake.threads):
     if len(rows):
         net = stages.network(settings["arch"], len(classes), weights["features"], settings["seed"])
         nets.load_part(net.trunk, checked(given.trunk, read_json(given.trunk_identity)), "trunk")
-        nets.load_part(net.head, checked(given.head, read_json(given.head_identity)), "head")
+        net.head = nets.load_head(checked(given.head, read_json(given.head_identity)))
         pixels, mean, std = Pixels(Path(given.pixels).parent), weights["mean"], weights["std"]
         plain = {"preset": "none", **settings["augmentation"]}
         with device(settings["device"]["kind"], settings["device"]["precision"]) as here:

@@ -1,7 +1,7 @@
 """What a run answers, and how good that is on the held-out images, to which every figure here belongs."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,22 +151,23 @@ def judged(
     def figures(probabilities: np.ndarray) -> dict:
         return {judge.name: judge(probabilities, targets), "log_loss": metrics.log_loss(probabilities, targets)}
 
-    def cross_fitted(apply: Callable) -> np.ndarray:
-        """What ``apply`` makes of the weights that the other parts choose and of the members (members, n, classes)."""
-        return tuning.cross_fitted(
+    def both(chosen: Blend, members: np.ndarray) -> np.ndarray:
+        """The answer of members (members, n, classes), and that of their plain views: (n, 2, classes)."""
+        return np.stack([chosen(members), chosen.by_plain_view()(members)], 1)
+
+    ensemble = {"weights": settings["ensemble"]["weights"]}
+    if ensemble["weights"] == "greedy":
+        answers = tuning.cross_fitted(
             lambda by_row, truth: greedy_blend(by_row.swapaxes(0, 1), truth, equal, judge),
-            lambda chosen, by_row, _: apply(chosen)(by_row.swapaxes(0, 1)),
+            lambda chosen, by_row, _: both(chosen, by_row.swapaxes(0, 1)),
             parts,
             stack.swapaxes(0, 1),
             targets,
         )
-
-    ensemble = {"weights": settings["ensemble"]["weights"]}
-    if ensemble["weights"] == "greedy":
-        probabilities, plain = cross_fitted(lambda chosen: chosen), cross_fitted(Blend.by_plain_view)
+        probabilities, plain = answers[:, 0], answers[:, 1]
         ensemble |= {"equal": figures(equal(stack)), "greedy": figures(probabilities)}
     else:
-        probabilities, plain = blend(stack), blend.by_plain_view()(stack)
+        probabilities, plain = both(blend, stack).swapaxes(0, 1)
     ensemble["members"] = ensembles.contributions(stack, blend, figures)
     ensemble["all"] = figures(blend(stack))
     wanted = tuning.for_an_average(settings["tuning"]) if settings["folds"] > 1 else settings["tuning"]
