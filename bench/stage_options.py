@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from eightfold import metrics, schedules, stages, training
 from eightfold.config import check_yaml_file, resolve
 from eightfold.devices import device
-from eightfold.nets import groups
+from eightfold.nets import rate_groups
 from eightfold.plan import Plan
 from eightfold.randomness import generator
 
@@ -95,10 +95,10 @@ def predicted(
 ) -> tuple:
     """(held-out rows, their probabilities, the targets of all rows) of the stage trained with an option."""
     stage = changed(plan.stages[name], option)
-    settings = {"stage": stage, "arch": plan.config["model"]["arch"], "seed": seed}
+    settings = {"stage": stage, "arch": plan.config["model"]["arch"], "seed": seed, "holds_back": False}
     settings["augmentation"] = plan.config["augmentation"]
     setting = stages.setting_of(inputs(plan, name, fold), settings, fold, here)
-    lrs = schedules.group_lrs(lr * option.get("lr", 1), stage["lr_ratio"], len(groups(setting.net)))
+    lrs = schedules.group_lrs(lr * option.get("lr", 1), stage, len(rate_groups(setting.net, stage)))
     train_rows = some(setting.train_rows, pictures, seed)
     train_rows = thinned(train_rows, setting.targets) if "uneven" in option else train_rows
     kept = []

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from eightfold import evidence, folds, linear, manifest, metrics, stages, tensors
+from eightfold import evidence, folds, linear, manifest, metrics, stages, stopping, tensors
 from eightfold.devices import device
 from eightfold.files import UserError, checked, file_digest, identity_of, read_json, write_json, write_table
 from eightfold.runtime import counted, job, log
@@ -27,6 +27,8 @@ with job(snakemake.log[0], snakemake.threads):
     if len(train_rows) < 2:
         raise UserError(f"fold {fold}: {len(train_rows)} training images; at least 2 are needed")
     targets, several = manifest.targets(table, info), info["task"] == "multi"
+    if settings["holds_back"]:
+        train_rows, _ = stopping.split(targets, train_rows, folds.units(table, "group"), (settings["seed"], fold))
     fold_of = assigned.set_index("row")["fold"].loc[train_rows].to_numpy()
     inner = linear.inner_folds(fold_of, table.iloc[train_rows], targets[train_rows], settings["seed"])
     with (

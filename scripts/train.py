@@ -9,7 +9,7 @@ import torch
 from eightfold import distributed, evidence, metrics, schedules, stages, tensors, training
 from eightfold.devices import device
 from eightfold.files import file_digest, identity_of, read_json, write_json, write_table
-from eightfold.nets import groups
+from eightfold.nets import rate_groups
 from eightfold.runtime import job, log
 
 with job(snakemake.log[0], snakemake.threads):
@@ -33,7 +33,7 @@ with job(snakemake.log[0], snakemake.threads):
         distributed.joined(here) as ranks,
     ):
         setting = stages.setting_of(given, settings, snakemake.wildcards.fold, here)
-        lrs = schedules.group_lrs(lr, stage["lr_ratio"], len(groups(setting.net)))
+        lrs = schedules.group_lrs(lr, stage, len(rate_groups(setting.net, stage)))
         if ranks.writes:
             for warning in stages.warnings_of(stage, read_json(given.weights_identity)["weights"]):
                 log.warning("%s", warning)
@@ -63,6 +63,7 @@ with job(snakemake.log[0], snakemake.threads):
             snapshot,
             ranks,
             setting.ids,
+            setting.held_back,
         )
         if not ranks.writes:
             raise SystemExit(0)
@@ -76,7 +77,9 @@ with job(snakemake.log[0], snakemake.threads):
             learned, learned_view = training.losses_on_training_images(
                 setting.net, setting.source, setting.targets, setting.train_rows, stage, settings["seed"], here
             )
-    by_epoch = np.stack(records.valid_losses) if records.valid_losses else np.empty((0, len(held_out)), np.float32)
+    epochs = records.epochs[: records.kept]  # those that the network has seen
+    losses = records.valid_losses[: records.kept]
+    by_epoch = np.stack(losses) if losses else np.empty((0, len(held_out)), np.float32)
     answers = {"rows": torch.tensor(held_out), "logits": torch.tensor(seen), "losses": torch.tensor(by_epoch)}
     tensors.save(made.valid, answers, identity)
     tensors.save(made.checkpoint, stages.checkpoint_tensors(setting.net), identity)
@@ -85,7 +88,7 @@ with job(snakemake.log[0], snakemake.threads):
     tensors.save(made.snapshots, saved, identity)
     write_table(made.history, pd.DataFrame(records.epochs))
     write_table(made.batches, pd.DataFrame(records.batches))
-    last = records.epochs[-1]
+    last = epochs[-1]
     figures = {}
     if len(held_out):
         chances = metrics.probabilities_of(seen, setting.targets.ndim == 2)
@@ -95,7 +98,7 @@ with job(snakemake.log[0], snakemake.threads):
         "fold": snakemake.wildcards.fold,
         "size": stage["size"],
         "train": stage["train"],
-        "epochs": len(records.epochs),
+        "epochs": len(epochs),
         "lr": lrs,
         "lr_source": lr_source,
         "snapshots": len(cycles),
@@ -105,7 +108,9 @@ with job(snakemake.log[0], snakemake.threads):
         **dict(zip(("train_loss_eval", "train_loss_eval_se"), evidence.mean_and_error(learned), strict=True)),
         "train_images_evaluated": len(learned),
         "train_view_evaluated": learned_view,
-        "cycle_ends": list({row["cycle"]: row["epoch"] for row in records.epochs}.values()),
+        "cycle_ends": list({row["cycle"]: row["epoch"] for row in epochs}.values()),
+        # Of a stage that goes on until over-fitting: the loss after each cycle on the images held back, nats.
+        "held_back": {"images": len(setting.held_back), "losses": records.best.losses},
         "metrics": {name: figures[name] for name in ("accuracy", "log_loss") if figures},
         "precision": here.precision,
         "device": here.device.type,

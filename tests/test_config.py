@@ -161,6 +161,23 @@ BAD = [
     (stage(cutmix=1), "recipe[0].cutmix", "allowed: 0"),
     (stage(schedule="one_cycle", cycles=2), "recipe[0].schedule", "cycles 1"),
     (stage(averaging="swa"), "recipe[0].averaging", "2 cycles or more"),
+    (stage(layer_decay=0.5), "recipe[0].layer_decay", "a head has one rate"),
+    (
+        stage(train="all", layer_decay=0.5, lr_ratio=3),
+        "recipe[0].layer_decay",
+        "beside lr_ratio 3; allowed: one of the two",
+    ),
+    (stage(train="all", layer_decay=0.5, lr=[0.1, 0.2, 0.3]), "recipe[0].layer_decay", "one of the two"),
+    (stage(train="all", layer_decay=1.5), "recipe[0].layer_decay", "at most 1"),
+    (stage(warmup=1), "recipe[0].warmup", "below 1"),
+    (stage(warmup=0.1, schedule="one_cycle"), "recipe[0].warmup", "of its own"),
+    (stage(grad_clip=0), "recipe[0].grad_clip", "above 0"),
+    (stage(weight_decay_on="norms"), "recipe[0].weight_decay_on", "all or weights"),
+    (stage(until="done", cycles=2), "recipe[0].until", "over_fitting, or null"),
+    (stage(until="over_fitting"), "recipe[0].until", "2 cycles or more"),
+    (stage(until="over_fitting", cycles=2, averaging="swa"), "recipe[0].until", "one of the two"),
+    (stage(until="over_fitting", cycles=2, snapshots=True), "recipe[0].until", "one of the two"),
+    (stage(train="linear", until="over_fitting"), "recipe[0].until", "not trained in steps"),
     (stage(label_smoothing=1), "recipe[0].label_smoothing", "below 1"),
     (stage(first_view=0), "recipe[0].first_view", "at least 1"),
     (stage(train="all", min_steps=50), "recipe[0].min_steps", "0 or null"),
@@ -219,7 +236,8 @@ def test_defaults_are_filled_in_at_every_level_and_the_input_is_left_alone():
         | {"lr": "auto", "lr_ratio": 10.0, "snapshots": False, "first_view": 1, "min_steps": 100}
         | {"optimizer": "sgd", "weight_decay": 0.0, "schedule": "sgdr", "label_smoothing": 0.0, "mixup": 0.0}
         | {"cutmix": 0.0, "class_weights": "none", "sampler": "shuffled", "averaging": "none", "ema_decay": 0.99}
-        | {"gpus": 1, "from": None}
+        | {"gpus": 1, "from": None, "until": None, "layer_decay": None, "warmup": 0.0, "grad_clip": None}
+        | {"weight_decay_on": "all"}
     ]
     assert result["split"]["use"] == [0] and result["split"]["use"] is not resolve({})["split"]["use"]
 

@@ -10,7 +10,7 @@ from inprocess import run_in_this_process
 from pipeline import changed, write_pictures
 from sklearn.metrics import log_loss
 
-from eightfold import metrics, nets, quick, tensors
+from eightfold import metrics, nets, quick, report, tensors
 from eightfold.config import resolve
 from eightfold.files import read_json
 from eightfold.plan import Plan
@@ -49,6 +49,7 @@ def test_a_linear_stage_has_no_rate_to_find_and_only_its_own_settings():
     planned = plan(LINEAR, LINEAR | {"name": "wide", "augment": True, "cycles": 3, "first_view": 4}, HEAD)
     assert planned.trained_stages == ["head"] and planned.linear_stages == ["linear", "wide"]
     assert planned.fit_settings("linear") == {
+        "holds_back": False,
         "device": {"kind": "auto", "precision": "auto"},
         "seed": 0,
         "stage": {"augment": False, "name": "linear", "size": 32, "train": "linear"},
@@ -135,6 +136,36 @@ def test_all_layers_from_a_linear_stage_keep_a_linear_head_that_has_moved(images
     assert {name for name in end if name.startswith("head.")} == {"head.weight", "head.bias"}
     assert 0 < (end["head.weight"] - start["head.weight"]).abs().max() < 0.1
     assert not (images / "results/tiny/fold0/head").exists()  # which it does not need
+
+
+def test_a_recipe_for_fine_tuning_that_stops_by_itself_and_ends_with_a_linear_stage(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "pictures", each=16, test=3)
+    monkeypatch.chdir(tmp_path)
+    until = {"cycles": 3, "until": "over_fitting"}
+    options = {"layer_decay": 0.7, "warmup": 0.2, "grad_clip": 1.0, "weight_decay": 0.01, "weight_decay_on": "weights"}
+    last = LINEAR | {"name": "last"}
+    recipe = [LINEAR, HEAD | {"augment": True} | until, ALL | {"optimizer": "adamw"} | options | until, last]
+    job = changed(recipe=recipe)
+    run_in_this_process(job, "results/tiny/submission.csv", "results/tiny/review/cam_most_incorrect.svg")
+    run = tmp_path / "results/tiny/fold0"
+    told = {name: read_json(run / name / "stage.json") for name in ("linear", "head", "all", "last")}
+    # 24 train images: the stages that `until` concerns learn from nine in ten of them, the linear ones from all.
+    for name in ("head", "all"):
+        losses, epochs = told[name]["held_back"]["losses"], told[name]["epochs"]
+        assert told[name]["held_back"]["images"] == 3 and told[name]["images"] == {"train": 21, "valid": 8}
+        assert len(losses) in (2, 3) and len(told[name]["cycle_ends"]) == np.argmin(losses) + 1
+        assert epochs == told[name]["cycle_ends"][-1] <= len(pd.read_csv(run / name / "history.csv"))
+    assert told["linear"]["images"]["train"] == told["last"]["images"]["train"] == 24
+    blocks = len(nets.rate_groups(nets.Net(nets.trunk_outline("shufflenet_v2_x0_5"), nets.head(1024, 2, 0)), options))
+    assert told["all"]["lr"] == pytest.approx([1e-4 * 0.7 ** (blocks - 1 - i) for i in range(blocks)]) and blocks > 10
+    # The last one looks through the trunk that was tuned.
+    wide = [tensors.load(run / name / "checkpoint.safetensors")["head.weight"] for name in ("linear", "last")]
+    assert not np.array_equal(*wide)
+    head, kept = told["head"], len(told["head"]["cycle_ends"])
+    assert (
+        f"The network of cycle {kept} is kept." in report.ending_text(head) and report.ending_text(told["last"]) == ""
+    )
+    assert {row["stage"] for row in read_json(run.parent / "metrics.json")["by_stage"]} == set(told)
 
 
 def test_a_job_of_several_folds_without_test_images_ends_with_figures(tmp_path, monkeypatch):

@@ -103,8 +103,8 @@ def test_one_cycle_rises_for_a_quarter_and_falls_to_nothing():
     factors = [schedules.one_cycle(step, 100) for step in range(100)]
     assert factors[0] == pytest.approx(1 / 25) and factors[25] == pytest.approx(1) and factors[-1] < 2e-3
     assert (np.diff(factors[:26]) > 0).all() and (np.diff(factors[25:]) < 0).all()
-    assert schedules.factor("one_cycle", 7, 10, [4, 6]) == factors[7]
-    assert schedules.factor("sgdr", 7, 10, [4, 6]) == schedules.lr_factor(7, 10, [4, 6])
+    assert schedules.factor({"schedule": "one_cycle"}, 7, 10, [4, 6]) == factors[7]
+    assert schedules.factor({"schedule": "sgdr"}, 7, 10, [4, 6]) == schedules.lr_factor(7, 10, [4, 6])
 
 
 def test_swa_is_the_mean_of_the_cycles_ends_and_ema_a_weighted_one():

@@ -58,13 +58,13 @@ def test_ends_and_middles_of_cycles():
 
 
 def test_rates_of_groups():
-    assert schedules.group_lrs(0.01, 10, 3) == pytest.approx([1e-4, 1e-3, 1e-2])
-    assert schedules.group_lrs(0.2, 3, 3) == pytest.approx([0.2 / 9, 0.2 / 3, 0.2])
-    assert schedules.group_lrs([1.0, 2.0, 3.0], 10, 3) == [1, 2, 3]
-    assert schedules.group_lrs([1.0, 2.0, 3.0], 10, 1) == [3]  # a head stage has the last group only
-    assert schedules.group_lrs(0.5, 10, 1) == [0.5]
+    assert schedules.group_lrs(0.01, {"lr_ratio": 10}, 3) == pytest.approx([1e-4, 1e-3, 1e-2])
+    assert schedules.group_lrs(0.2, {"lr_ratio": 3}, 3) == pytest.approx([0.2 / 9, 0.2 / 3, 0.2])
+    assert schedules.group_lrs([1.0, 2.0, 3.0], {}, 3) == [1, 2, 3]
+    assert schedules.group_lrs([1.0, 2.0, 3.0], {}, 1) == [3]  # a head stage has the last group only
+    assert schedules.group_lrs(0.5, {"lr_ratio": 10}, 1) == [0.5]
     with pytest.raises(ValueError, match="2 learning rates for 3"):
-        schedules.group_lrs([1.0, 2.0], 10, 3)
+        schedules.group_lrs([1.0, 2.0], {}, 3)
 
 
 def test_the_sweep_is_geometric_and_meets_both_ends():
@@ -88,3 +88,18 @@ def test_a_floor_of_steps_lengthens_every_cycle_alike_and_adds_no_view(batches, 
     shown = [schedules.view_of(stage, epoch) for epoch in range(sum(lengths))]
     assert shown == times * list(range(first, first + sum(own)))
     assert {schedules.view_of({**stage, "augment": False}, epoch) for epoch in range(9)} == {0}
+
+
+@given(st.integers(1, 30), st.lists(st.integers(1, 4), min_size=1, max_size=4), st.floats(0.01, 0.99))
+def test_a_warm_up_rises_to_the_schedule_in_a_straight_line(batches, lengths, share):
+    total = batches * sum(lengths)
+    found = [schedules.factor({"warmup": share}, step, batches, lengths) for step in range(total)]
+    plain = [schedules.lr_factor(step, batches, lengths, slow_start=False) for step in range(total)]
+    for step, (rate, cosine) in enumerate(zip(found, plain, strict=True)):
+        assert rate == pytest.approx(cosine * min(1, (step + 1) / max(1, share * total)))
+    assert schedules.factor({}, 0, batches, lengths) == 0.01  # 0.7's slow start, which a warm-up replaces
+    assert plain[0] == 1
+
+
+def test_rates_of_blocks():
+    assert schedules.group_lrs(0.01, {"layer_decay": 0.5, "lr_ratio": 10}, 3) == pytest.approx([0.0025, 0.005, 0.01])

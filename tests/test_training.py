@@ -172,7 +172,7 @@ def test_each_group_learns_at_its_own_rate(tmp_path):
         rate = next(rate for prefix, rate in rates.items() if name.startswith(prefix))
         torch.testing.assert_close(value, before[name] - rate * gradients[name])
     assert len(stepper.optimizer.param_groups) == 3
-    assert stepper.optimizer.weight_decay == 0
+    assert all(group["weight_decay"] == 0 for group in stepper.optimizer.param_groups)
 
 
 def test_losses_are_those_of_logits():
@@ -541,3 +541,81 @@ def test_a_stage_of_all_layers_evaluates_a_sample_that_stages_share(monkeypatch)
 def test_a_random_trunk_whose_early_layers_would_hardly_learn_is_warned_of(changes, weights, warned):
     found = stages.warnings_of({"name": "whole", "train": "all", "lr_ratio": 10.0, **changes}, weights)
     assert [("whole" in text, "100 times slower" in text) for text in found] == [(True, True)] * warned
+
+
+# ---- options for fine-tuning
+
+
+def tuned(arch="resnet18", classes=2):
+    trunk, _, _ = nets.pretrained(arch, "none", 1)
+    return nets.Net(trunk, nets.head(trunk.features, classes, 1))
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v2", "densenet121", "regnet_y_400mf", "timm/resnet10t"])
+def test_every_parameter_has_one_rate_and_blocks_come_in_order_of_depth(arch):
+    if arch.startswith("timm/"):
+        pytest.importorskip("timm")
+    net = tuned(arch)
+    for stage in ({}, {"layer_decay": 0.7}):
+        parts = nets.rate_groups(net, stage)
+        found = [id(parameter) for part in parts for parameter in part]
+        assert len(found) == len(set(found)) and set(found) == {id(parameter) for parameter in net.parameters()}
+    assert len(nets.rate_groups(net, {})) == 3 and len(parts) > 5
+    assert [id(p) for p in parts[-1]] == [id(p) for p in net.head.parameters()]
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    if arch == "resnet18":
+        first = [names[id(part[0])] for part in parts]
+        assert first == [
+            "trunk.early.conv1.weight",
+            *(
+                f"trunk.{'early' if layer < 3 else 'late'}.layer{layer}.{i}.conv1.weight"
+                for layer in (1, 2, 3, 4)
+                for i in (0, 1)
+            ),
+            "head.0.weight",
+        ]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_step_with_layer_decay_and_norms_spared_is_torchs_own(optimizer):
+    net, stage = (
+        tuned(),
+        {"layer_decay": 0.5, "weight_decay": 0.1, "weight_decay_on": "weights", "optimizer": optimizer},
+    )
+    other = copy.deepcopy(net)
+    x, y = images(np.arange(8), 1), torch.arange(8) % 2
+    count = len(nets.rate_groups(net, stage))
+    rates = schedules.group_lrs(0.01, stage, count)
+    assert rates == pytest.approx([0.01 * 0.5 ** (count - 1 - i) for i in range(count)])
+    stepper = training.Stepper(net, CPU, False, stage)
+    for seed in (3, 4):
+        stepper(x, y, rates, seed)
+    groups = [
+        {"params": [p], "lr": rate, "weight_decay": 0.1 if p.dim() > 1 else 0.0}
+        for part, rate in zip(nets.rate_groups(other, stage), rates, strict=True)
+        for p in part
+    ]
+    theirs = torch.optim.AdamW(groups) if optimizer == "adamw" else torch.optim.SGD(groups, momentum=0.9)
+    for seed in (3, 4):
+        nets.set_training(other)
+        torch.manual_seed(seed)
+        F.cross_entropy(other(x), y).backward()
+        theirs.step()
+        theirs.zero_grad()
+    for (name, a), b in zip(net.state_dict().items(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_long_gradient_is_cut_to_its_length():
+    x, y = vectors(np.arange(8), 0) * 100, torch.arange(8) % 2
+    moved = {}
+    for clip in (None, 1e-3, 1e9):
+        net = nn.Linear(12, 2)
+        with torch.no_grad():
+            net.weight.fill_(0.5), net.bias.zero_()
+        before = torch.cat([p.detach().clone().flatten() for p in net.parameters()])
+        training.Stepper(net, CPU, False, {"grad_clip": clip})(x, y, [1.0], 1)
+        moved[clip] = torch.cat([p.detach().flatten() for p in net.parameters()]) - before
+    assert torch.equal(moved[None], moved[1e9]) and moved[None].norm() > 1
+    torch.testing.assert_close(moved[1e-3].norm(), torch.tensor(1e-3), rtol=1e-2, atol=0)
+    torch.testing.assert_close(moved[1e-3] / moved[1e-3].norm(), moved[None] / moved[None].norm(), rtol=1e-3, atol=1e-3)

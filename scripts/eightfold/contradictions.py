@@ -143,12 +143,42 @@ def _recipe(config: dict) -> Iterator[Problem]:
                 f"is {stage['min_steps']}, a floor for head stages, which repeat views from the cache; allowed with train all: "
                 "0 or null (cycle_len and cycles make it longer)",
             )
+        yield from _fine_tuning(stage, here)
         if stage["schedule"] == "one_cycle" and stage["cycles"] > 1:
             yield f"{here}.schedule", "is 'one_cycle'; allowed with cycles 1 (cycle_len gives its epochs)"
         if stage["averaging"] == "swa" and stage["cycles"] == 1:
             yield f"{here}.averaging", "is 'swa', the mean over the cycles' ends; allowed with 2 cycles or more"
         names.append(stage["name"])
         linear |= {stage["name"]} if stage["train"] == "linear" else set()
+
+
+def _fine_tuning(stage: dict, here: str) -> Iterator[Problem]:
+    """Options of a stage trained in steps that leave one another without a meaning."""
+    if stage["layer_decay"] is not None:
+        if stage["train"] == "head":
+            yield f"{here}.layer_decay", f"is {stage['layer_decay']}, but a head has one rate; allowed: null"
+        if stage["lr_ratio"] != load_schema()["properties"]["recipe"]["items"]["properties"]["lr_ratio"]["default"]:
+            yield (
+                f"{here}.layer_decay",
+                f"is {stage['layer_decay']}, beside lr_ratio {stage['lr_ratio']:g}; allowed: one of the two",
+            )
+        if isinstance(stage["lr"], list):
+            yield f"{here}.layer_decay", f"is {stage['layer_decay']}, beside a list of rates; allowed: one of the two"
+    if stage["warmup"] and stage["schedule"] == "one_cycle":
+        yield f"{here}.warmup", f"is {stage['warmup']}, but one_cycle has a warm-up of its own; allowed: 0"
+    if stage["until"]:
+        if stage["cycles"] < 2:
+            yield (
+                f"{here}.until",
+                "is 'over_fitting', which says after which cycle to stop; allowed with 2 cycles or more",
+            )
+        if stage["averaging"] != "none":
+            yield f"{here}.until", f"is 'over_fitting', beside averaging {stage['averaging']}; allowed: one of the two"
+        if stage["snapshots"]:
+            yield (
+                f"{here}.until",
+                "is 'over_fitting', which keeps the best cycle alone, beside snapshots: true; allowed: one of the two",
+            )
 
 
 def _linear(stage: dict, here: str) -> Iterator[Problem]:

@@ -98,6 +98,17 @@ def grouped(groups: np.ndarray, folds: int, seed: int, hot: np.ndarray | None = 
     return fold_of[member]
 
 
+def inner(targets: np.ndarray, unit: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Fold of each train row for a split inside them, int64 (n,): classes spread evenly, rows that share a unit together.
+
+    targets: of these rows, class indices (n,) or labels (n, classes). Raises UserError for fewer units than folds.
+    """
+    if len(np.unique(unit)) < len(unit):
+        hot = targets if targets.ndim == 2 else np.eye(int(targets.max()) + 1)[targets]
+        return grouped(unit, folds, seed, hot)
+    return (stratified_multi if targets.ndim == 2 else stratified)(targets, folds, seed)
+
+
 def given_column(cells: Sequence[str], ids: Sequence[str]) -> np.ndarray:
     """Fold of each row as a column of the user's table has it: whole numbers from 0, -1 for a row that always trains.
 

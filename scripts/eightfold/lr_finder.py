@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from eightfold import folds, metrics, regularise, schedules
+from eightfold import folds, metrics, nets, regularise, schedules
 from eightfold.devices import Device
 from eightfold.randomness import generator, seed_for
 from eightfold.runtime import counted, progress
@@ -53,7 +53,7 @@ def sweep(
     """
     net = copy.deepcopy(net).to(device.device, memory_format=torch.channels_last)
     stepper = Stepper(net, device, bn_freeze, stage, regularise.loss_for(stage, targets, train_rows))
-    ratios = schedules.group_lrs(1.0, stage["lr_ratio"], len(stepper.optimizer.param_groups))
+    ratios = schedules.group_lrs(1.0, stage, len(nets.rate_groups(net, stage)))
     all_targets = torch.from_numpy(targets).to(device.device)
     name = f"{stage['name']} lr_find"
     per_epoch = schedules.batches_of(len(train_rows), batch_size)
@@ -193,17 +193,10 @@ def inner_splits(
         chosen = np.isin(unit, kept)
         rows = rows[chosen]
         _, unit, sizes = np.unique(unit[chosen], return_inverse=True, return_counts=True)
-    count, own = min(INNER_FOLDS, len(sizes)), targets[rows]
+    count = min(INNER_FOLDS, len(sizes))
     if count < 2:
         return []
-    key = int(source.integers(2**31))
-    if len(sizes) < len(rows):
-        hot = own if own.ndim == 2 else np.eye(regularise.classes_of(targets))[own]
-        fold = folds.grouped(unit, count, key, hot)
-    elif own.ndim == 2:
-        fold = folds.stratified_multi(own, count, key)
-    else:
-        fold = folds.stratified(own, count, key)
+    fold = folds.inner(targets[rows], unit, count, int(source.integers(2**31)))
     return [(rows[fold != i], rows[fold == i]) for i in range(count)]
 
 
@@ -251,7 +244,7 @@ def _train(net, source, targets, rows, stage, lr, batch_size, keys, device) -> i
     all_targets, step = torch.from_numpy(targets).to(device.device), 0
     for epoch in range(sum(lengths)):
         for batch in epoch_batches(rows, batch_size, seed, stage["name"], epoch, weights):
-            rate = lr * schedules.factor(stage.get("schedule", "sgdr"), step, per_epoch, lengths)
+            rate = lr * schedules.factor(stage, step, per_epoch, lengths)
             inputs, wanted = source(batch, schedules.view_of(stage, epoch)), all_targets[torch.from_numpy(batch)]
             loss = stepper(inputs, wanted, [rate], seed_for(seed, "dropout", step))
             step += 1

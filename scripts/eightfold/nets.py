@@ -5,7 +5,7 @@ import os
 import sys
 import types
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -137,6 +137,40 @@ class Net(nn.Module):
 def groups(net: nn.Module) -> list[nn.Module]:
     """The layer groups of a network, first to last: three for a Net, the head alone for a head."""
     return [net.trunk.early, net.trunk.late, net.head] if isinstance(net, Net) else [net]
+
+
+def rate_groups(net: nn.Module, stage: Mapping) -> list[list[nn.Parameter]]:
+    """The parameters of a network that share a rate, first to last: those of its layer groups, or, where the stage has a
+    ``layer_decay``, of each of its blocks, and of its head."""
+    if stage.get("layer_decay") and isinstance(net, Net):
+        parts = [*_blocks(net.trunk), list(net.head.parameters())]
+    else:
+        parts = [list(group.parameters()) for group in groups(net)]
+    return [[parameter for parameter in part if parameter.requires_grad] for part in parts]
+
+
+def _blocks(trunk: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of a trunk's blocks in order of depth: its children, where those that are sequences are opened.
+
+    What has no children of its own, such as a norm after a convolution, belongs to the block before it.
+    """
+    model = trunk.model if isinstance(trunk, TimmTrunk) else trunk
+    own = list(model.parameters(recurse=False))  # such as a position embedding
+    found = [own] if own else []
+
+    def walk(module: nn.Module) -> None:
+        for child in module.children():
+            if isinstance(child, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
+                walk(child)
+            elif parameters := list(child.parameters()):
+                single = not list(child.children())
+                if single and found:
+                    found[-1].extend(parameters)
+                else:
+                    found.append(parameters)
+
+    walk(model)
+    return found
 
 
 def set_training(net: nn.Module, bn_freeze: bool = False) -> None:

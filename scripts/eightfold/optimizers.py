@@ -13,13 +13,13 @@ import torch
 class SGD:
     """v = momentum * v + g + weight_decay * p, then p -= lr * v, per group; v starts as the first g. No Nesterov.
 
-    ``param_groups``, ``state``, ``step`` and ``zero_grad`` are those of torch.optim.Optimizer.
+    groups: dicts of params, with a weight_decay of their own where they have one. ``param_groups``, ``state``, ``step`` and ``zero_grad`` are those of torch.optim.Optimizer.
     """
 
     def __init__(self, groups: Sequence[dict], momentum: float, weight_decay: float = 0.0):
-        self.param_groups = [{**group, "lr": 0.0} for group in groups]
+        self.param_groups = [{"weight_decay": weight_decay, **group, "lr": 0.0} for group in groups]
         self.state: dict[torch.nn.Parameter, dict[str, torch.Tensor]] = defaultdict(dict)
-        self.momentum, self.weight_decay = momentum, weight_decay
+        self.momentum = momentum
 
     @torch.no_grad()
     def step(self) -> None:
@@ -29,8 +29,8 @@ class SGD:
             if not parameters:
                 continue
             gradients = [p.grad for p in parameters]
-            if self.weight_decay:
-                gradients = torch._foreach_add(gradients, parameters, alpha=self.weight_decay)
+            if group["weight_decay"]:
+                gradients = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
             old = [i for i, p in enumerate(parameters) if "momentum_buffer" in self.state[p]]
             if old:
                 kept = [self.state[parameters[i]]["momentum_buffer"] for i in old]

@@ -234,6 +234,16 @@ class Plan:
             before = self.start(before)
         return before
 
+    def holds_back(self, stage: str) -> bool:
+        """Whether a stage learns nothing from the images that say when `until: over_fitting` ends: it has that itself, or
+        one that has it goes on from it, and would find them learned already."""
+        for name, settings in self.stages.items():
+            while settings["until"] and name is not None:
+                if name == stage:
+                    return True
+                name = self.start(name)
+        return False
+
     def views(self, stage: str) -> list[tuple[int, int]]:
         """First and last view of each file of activations a stage reads: the plain one, then the augmented."""
         settings = self.known[stage]
@@ -313,17 +323,14 @@ class Plan:
         if settings["train"] == "all":
             # A head stage depends on these through its activations alone.
             shared |= {"augmentation": self.config["augmentation"], "bn_freeze": model["bn_freeze"]}
-        return {"stage": settings, "arch": model["arch"], **shared}
+        return {"stage": settings, "arch": model["arch"], "holds_back": self.holds_back(stage), **shared}
 
     def lr_find_settings(self, stage: str) -> dict:
         settings = self._training_settings(stage)
-        unread = ["mixup", "cutmix", "averaging", "ema_decay", "gpus"]
+        unread = ["mixup", "cutmix", "averaging", "ema_decay", "gpus", "until"]
         if settings["stage"]["train"] == "all":
-            unread += [
-                "schedule",
-                "sampler",
-                "min_steps",
-            ]  # the sweep has a schedule of its own; trials train the stage
+            # The sweep has a schedule of its own; trials train the stage.
+            unread += ["schedule", "warmup", "sampler", "min_steps"]
         if not settings["stage"]["augment"]:
             unread += ["first_view"]
         settings["stage"] = {key: value for key, value in settings["stage"].items() if key not in unread}
@@ -336,7 +343,8 @@ class Plan:
         what = {key: self.known[stage][key] for key in ("name", "size", "train", "augment")}
         first, last = self.views(stage)[-1]
         views = list(range(first, last + 1)) if first else []
-        return _sorted({"stage": what, "views": views, **{key: self.config[key] for key in ("seed", "device")}})
+        what = {"stage": what, "views": views, "holds_back": self.holds_back(stage)}
+        return _sorted({**what, **{key: self.config[key] for key in ("seed", "device")}})
 
     def train_settings(self, stage: str) -> dict:
         value, origin = self.lr(stage)

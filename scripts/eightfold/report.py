@@ -155,7 +155,8 @@ def stages(files: Mapping[str, Sequence[str]]) -> list[dict]:
                 **stage,
                 "fold": key[0],
                 "name": key[1],
-                "rates": " / ".join(map(rate_text, rates)),
+                "rates": rates_text(rates),
+                "ended": ending_text(stage),
                 "metrics": metrics,
                 "history": history,
                 "finder": next((read_json(file).get("message", "") for file in of["lr_finds"]), ""),
@@ -165,13 +166,39 @@ def stages(files: Mapping[str, Sequence[str]]) -> list[dict]:
     return result
 
 
+def rates_text(rates: Sequence[float]) -> str:
+    """The rates of a stage's layer groups; of many blocks the first and the last."""
+    if len(rates) > 3:
+        return f"{rate_text(rates[0])} … {rate_text(rates[-1])}"
+    return " / ".join(map(rate_text, rates))
+
+
+def ending_text(stage: Mapping) -> str:
+    """Why a stage that goes on until over-fitting ended where it did; empty of others."""
+    held = stage.get("held_back") or {}
+    losses = held.get("losses") or []
+    if not losses:
+        return ""
+    best = min(range(len(losses)), key=losses.__getitem__) + 1
+    why = "the next cycle did not lower it" if best < len(losses) else "it fell to the last cycle"
+    after = ", ".join(f"{loss:.3g}" for loss in losses)
+    return f"The network of cycle {best} is kept. Log loss on {held['images']:,} train images held back, after each cycle: {after}; {why}."
+
+
 def judged(done: Sequence[dict], metrics: Mapping, recipe: Sequence[Mapping] = ()) -> dict[str, dict]:
     """{stage: verdict} of the stages that `stages` gives, by what metrics.json measured of them. recipe: their options."""
     weighted = {stage["name"] for stage in recipe if "balanced" in (stage.get("class_weights"), stage.get("sampler"))}
     rows, names = metrics.get("by_stage") or [], list(dict.fromkeys(stage["name"] for stage in done))
     histories = {}
     for name in names:
-        losses = [[row.get("train_loss") for row in stage["history"]] for stage in done if stage["name"] == name]
+        losses = [
+            [
+                row.get("train_loss")
+                for row in (stage["history"][: stage["epochs"]] if stage["ended"] else stage["history"])
+            ]
+            for stage in done
+            if stage["name"] == name
+        ]
         # By epoch, over the folds; a convex fit has no epochs, and a fold may have ended earlier than another.
         each = [[loss for loss in epoch if loss is not None] for epoch in zip(*losses, strict=False)]
         histories[name] = [sum(epoch) / len(epoch) for epoch in each if epoch and name not in weighted]

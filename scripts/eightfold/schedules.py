@@ -58,16 +58,16 @@ def cycle_of(epoch: int, lengths: list[int]) -> int:
     raise ValueError(f"epoch {epoch} is past the last of {sum(lengths)}")
 
 
-def lr_factor(step: int, batches: int, lengths: list[int]) -> float:
+def lr_factor(step: int, batches: int, lengths: list[int], slow_start: bool = True) -> float:
     """Learning rate of a step (from 0) as a factor of the stage's: SGDR (Loshchilov & Hutter 2017) as in fastai 0.7.
 
-    (1 + cos(pi * i / nb)) / 2 over the i-th of the nb = batches * length mini-batches of a cycle; the first nb / 20
-    mini-batches of the first cycle run at a hundredth.
+    (1 + cos(pi * i / nb)) / 2 over the i-th of the nb = batches * length mini-batches of a cycle; with ``slow_start``
+    the first nb / 20 mini-batches of the first cycle run at a hundredth.
     """
     cycle = cycle_of(step // batches, lengths)
     nb = batches * lengths[cycle]
     i = step - batches * sum(lengths[:cycle])
-    if cycle == 0 and i < nb / 20:
+    if slow_start and cycle == 0 and i < nb / 20:
         return 0.01
     return (1 + math.cos(math.pi * i / nb)) / 2
 
@@ -81,17 +81,30 @@ def one_cycle(step: int, total: int) -> float:
     return 1e-5 + (1 - 1e-5) * (1 + math.cos(math.pi * (step - peak) / max(1.0, total - peak))) / 2
 
 
-def factor(kind: str, step: int, batches: int, lengths: list[int]) -> float:
-    """Learning rate of a step as a factor of the stage's; kind: sgdr or one_cycle, which takes the stage as one."""
-    return one_cycle(step, batches * sum(lengths)) if kind == "one_cycle" else lr_factor(step, batches, lengths)
+def factor(stage: Mapping, step: int, batches: int, lengths: list[int]) -> float:
+    """Learning rate of a step as a factor of the stage's, by its ``schedule`` (one_cycle takes the stage as one cycle).
+
+    With ``warmup``, a share of the stage's steps, the rate rises in a straight line to the schedule's over them, in
+    place of 0.7's slow start.
+    """
+    total, share = batches * sum(lengths), stage.get("warmup") or 0.0
+    if stage.get("schedule") == "one_cycle":
+        return one_cycle(step, total)
+    risen = min(1.0, (step + 1) / max(1.0, share * total))
+    return risen * lr_factor(step, batches, lengths, slow_start=not share)
 
 
-def group_lrs(lr: float | list[float], ratio: float, groups: int) -> list[float]:
-    """Rates of the layer groups, first to last: each learns ``ratio`` times slower than the next; a list is as given."""
+def group_lrs(lr: float | list[float], stage: Mapping, groups: int) -> list[float]:
+    """Rates of the layer groups, first to last; a list is as given, for the last ``groups`` of them.
+
+    Each group learns ``lr_ratio`` times slower than the next, or, with ``layer_decay``, at that share of the next
+    one's rate (Howard & Ruder 2018; Clark et al. 2020, where the groups are the network's blocks).
+    """
     if isinstance(lr, list):
         if len(lr) < groups:
             raise ValueError(f"{len(lr)} learning rates for {groups} layer groups")
         return lr[-groups:]
+    ratio = 1 / stage["layer_decay"] if stage.get("layer_decay") else stage["lr_ratio"]
     return [lr / ratio ** (groups - 1 - group) for group in range(groups)]
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
-from eightfold import folds, manifest, nets
+from eightfold import folds, manifest, nets, stopping
 from eightfold.devices import Device
 from eightfold.files import UserError, checked, read_json
 from eightfold.pixels import Pixels
@@ -20,6 +20,7 @@ class Setting(NamedTuple):
     """All that a stage is trained on.
 
     targets: of every row of the manifest, class indices int64 (rows,) or labels float32 (rows, classes). ids: of every row.
+    held_back: train rows that nothing is learned from, since they say when a stage that goes on until over-fitting ends.
     """
 
     net: nn.Module
@@ -29,6 +30,7 @@ class Setting(NamedTuple):
     valid_rows: np.ndarray
     classes: list[str]
     ids: list[str]
+    held_back: np.ndarray
 
 
 def identity_inputs(given) -> list[str]:
@@ -51,6 +53,10 @@ def setting_of(given, settings: dict, fold: str, device: Device) -> Setting:
     table, info = manifest.read_manifest(Path(given.manifest).parent)
     weights, seed, stage = read_json(given.weights_identity), settings["seed"], settings["stage"]
     train_rows, valid_rows = folds.train_valid_rows(folds.read_folds(given.folds), fold)
+    targets, held_back = manifest.targets(table, info), np.empty(0, np.int64)
+    if settings["holds_back"]:
+        units = folds.units(table, "group")
+        train_rows, held_back = stopping.split(targets, train_rows, units, (seed, fold))
     head = getattr(given, "head", None) or None
     if head:
         checked(head, read_json(given.head_identity))
@@ -71,8 +77,7 @@ def setting_of(given, settings: dict, fold: str, device: Device) -> Setting:
         source = Views(pixels, stage["size"], settings["augmentation"], seed, weights["mean"], weights["std"], device)
     if not len(train_rows):
         raise UserError(f"fold {fold}: no training images")
-    targets, ids = manifest.targets(table, info), table["id"].tolist()
-    return Setting(net, source, targets, train_rows, valid_rows, info["classes"], ids)
+    return Setting(net, source, targets, train_rows, valid_rows, info["classes"], table["id"].tolist(), held_back)
 
 
 def checkpoint_tensors(net: nn.Module) -> dict:

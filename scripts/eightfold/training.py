@@ -20,6 +20,7 @@ from eightfold.optimizers import SGD
 from eightfold.randomness import generator, seed_for
 from eightfold.regularise import loss_of
 from eightfold.runtime import log, progress, stops_at_a_step, terminated
+from eightfold.stopping import Best
 
 MOMENTUM = 0.9
 MOST_EVALUATED = 1000  # training images on which a stage of all layers measures its training loss, at its end
@@ -31,12 +32,16 @@ class Records:
 
     valid_logits: of the validation rows, float32 (rows, classes), by the network as it ended; None where nothing computed them.
     valid_losses: the loss of each validation row (nats), float32 (rows,), after each epoch; empty without such rows.
+    best: of a stage that goes on until over-fitting, what it saw after each cycle. kept: the epochs that the network
+    which the stage ends with has seen; None where that is all of them.
     """
 
     batches: list[dict] = field(default_factory=list)
     epochs: list[dict] = field(default_factory=list)
     valid_logits: np.ndarray | None = None
     valid_losses: list[np.ndarray] = field(default_factory=list)
+    best: Best = field(default_factory=Best)
+    kept: int | None = None
 
 
 def epoch_batches(
@@ -85,7 +90,8 @@ class Stepper:
         loss: Callable = loss_of,
         ranks: Ranks | None = None,
     ):
-        """stage: its optimizer and weight_decay, the recipe's SGD where absent. loss: of logits and targets, a mean.
+        """stage: its optimizer, weight_decay, layer_decay and grad_clip, the recipe's SGD where absent. loss: of logits and
+        targets, a mean.
 
         ranks: the processes that train together; each is called with its part of the mini-batch.
         """
@@ -93,12 +99,17 @@ class Stepper:
         of_whole_batch(net, self.ranks)
         self.net, self.device, self.bn_freeze, self.loss = net, device, bn_freeze, loss
         stage = stage or {}
-        parameters = [{"params": [p for p in group.parameters() if p.requires_grad]} for group in nets.groups(net)]
+        self.grad_clip = stage.get("grad_clip")
         decay = stage.get("weight_decay") or 0.0
+        groups = [
+            part | {"rate": rate}
+            for rate, parameters in enumerate(nets.rate_groups(net, stage))
+            for part in _decayed(parameters, decay, stage.get("weight_decay_on", "all"))
+        ]
         if stage.get("optimizer", "sgd") == "adamw":
-            self.optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=decay)
+            self.optimizer = torch.optim.AdamW(groups, lr=0.0)
         else:
-            self.optimizer = SGD(parameters, MOMENTUM, decay)
+            self.optimizer = SGD(groups, MOMENTUM)
         self.micro_batch: int | None = None  # images; None: the whole batch
         self.buffers = [buffer for buffer in net.buffers() if buffer.numel()]  # BatchNorm's running figures
         self.before = [buffer.clone() for buffer in self.buffers]
@@ -108,11 +119,11 @@ class Stepper:
     ) -> float:
         """Loss of the batch before the update. ``seed`` fixes the dropout of this step, whatever came before it.
 
-        batch: pictures in the whole mini-batch, where ``inputs`` are one process's part of it.
+        lrs: the rate of each of `nets.rate_groups`. batch: pictures in the whole mini-batch, where ``inputs`` are one process's part of it.
         """
         batch = batch or len(inputs)
-        for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
-            group["lr"] = lr
+        for group in self.optimizer.param_groups:
+            group["lr"] = lrs[group["rate"]]
         nets.set_training(self.net, self.bn_freeze)
         _copy(self.buffers, self.before)
         while True:
@@ -142,6 +153,8 @@ class Stepper:
                 )
         loss = self.ranks.add_up(loss, _parameters(self))
         if math.isfinite(loss):
+            if self.grad_clip:
+                nn.utils.clip_grad_norm_(_parameters(self), self.grad_clip)
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
@@ -161,6 +174,15 @@ class Stepper:
         return total
 
 
+def _decayed(parameters: list[nn.Parameter], decay: float, on: str) -> list[dict]:
+    """The parameters as groups of an optimizer, with the weight decay of each. on: all, or weights, which spares norms and
+    biases: parameters of one dimension."""
+    if on == "all":
+        return [{"params": parameters, "weight_decay": decay}]
+    spared = [{"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0}]
+    return [{"params": [p for p in parameters if p.dim() > 1], "weight_decay": decay}, *spared]
+
+
 def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
     if source:
         with torch.no_grad():
@@ -176,12 +198,14 @@ def _save(path: Path, net: nn.Module, stepper: Stepper, average: Average, record
         return
     state = {f"net.{name}": value for name, value in net.state_dict().items()}
     state |= {f"average.{name}": value for name, value in average.mean.items()}
+    state |= {f"best.{name}": value for name, value in records.best.state.items()}
     if records.valid_losses:
         state["valid.losses"] = torch.from_numpy(np.stack(records.valid_losses))
     for i, parameter in enumerate(_parameters(stepper)):
         kept = stepper.optimizer.state[parameter].items()
         state |= {f"optimizer.{i}.{name}": value for name, value in kept if value is not None}
     notes = {"step": step, "averaged": average.count, "batches": records.batches, "epochs": records.epochs}
+    notes |= {"held_back": records.best.losses}
     tensors.save(path, state, identity, **notes)
 
 
@@ -201,7 +225,10 @@ def _restore(path: Path, net: nn.Module, stepper: Stepper, average: Average, ide
             stepper.optimizer.state[parameters[int(i)]][key] = value if key == "step" else value.to(device)
     log.info("resuming at step %d from %s", notes["step"], path)
     losses = list(state["valid.losses"].numpy()) if "valid.losses" in state else []
-    return notes["step"], Records(notes["batches"], notes["epochs"], valid_losses=losses)
+    records = Records(notes["batches"], notes["epochs"], valid_losses=losses)
+    records.best.losses = notes["held_back"]
+    records.best.state = {name[5:]: value.to(device) for name, value in state.items() if name.startswith("best.")}
+    return notes["step"], records
 
 
 def train(
@@ -221,14 +248,19 @@ def train(
     snapshot: Callable[[int], None] = lambda cycle: None,
     ranks: Ranks | None = None,
     ids: Sequence[str] | None = None,
+    held_back: Sequence[int] = (),
 ) -> Records:
-    """Train ``net`` through a stage, in place (it ends as the stage's average, where there is one), and tell each mini-batch and epoch.
+    """Train ``net`` through a stage, in place, and record each mini-batch and epoch.
+
+    It ends as the stage's average, where there is one, or as the network of the best cycle, where rows are held back: the
+    stage then ends after the first cycle that does not lower their loss, or after all of its cycles.
 
     source: rows and a view to the net's inputs. targets: of every row of the manifest. stage: name, augment,
     first_view, cycles, cycle_len, cycle_mult, and its options (min_steps, regularise, averaging), each off where absent. lrs: the rate of each layer group at the start of a cycle. resume: the
     file that holds an unfinished stage; written each epoch and on SIGTERM, refused unless it carries ``identity``.
     snapshot: called with the number of each cycle, from 1, when its last epoch has ended. ranks: the processes that
-    train this stage together, each of which calls this; the first alone writes. ids: the pictures' names, by row.
+    train this stage together, each of which calls this; the first alone writes. ids: the images' names, by row.
+    held_back: rows that this stage, and those that it goes on from, learn nothing from.
 
     Raises UserError when the loss is not a number, naming step, rate and pictures; SystemExit after SIGTERM.
     """
@@ -253,13 +285,14 @@ def train(
         return f"epoch {now['epoch']} of {sum(lengths)}, loss {now['loss']:.3g}, lr {now['lr']:.2g}"
 
     with stops_at_a_step():
-        for step in progress(range(start, total), total - start, f"train {stage['name']}", " batches", note=moment):
+        left = range(start, start if records.best.over else total)
+        for step in progress(left, len(left), f"train {stage['name']}", " batches", note=moment):
             epoch, i = divmod(step, per_epoch)
             if i == 0 or step == start:
                 batches = epoch_batches(train_rows, batch_size, seed, stage["name"], epoch, chances)
                 began = time.monotonic()
             view = schedules.view_of(stage, epoch)
-            factor = schedules.factor(stage.get("schedule", "sgdr"), step, per_epoch, lengths)
+            factor = schedules.factor(stage, step, per_epoch, lengths)
             rates = [lr * factor for lr in lrs]
             inputs, wanted = _part_of(batches[i], ranks, view, source, all_targets, stage, seed, step)
             loss = stepper(inputs, wanted, rates, seed_for(seed, "dropout", stage["name"], step), len(batches[i]))
@@ -290,11 +323,25 @@ def train(
                     if ranks.writes:
                         snapshot(cycle + 1)
                     average.after_cycle(net)
+                    if len(held_back):
+                        loss = _held_back_loss(net, source, targets, held_back, stage, device, ranks)
+                        records.best.after_cycle(net, loss)
+                        log.info("cycle %d: loss %.4f on %d images held back", cycle + 1, loss, len(held_back))
                 _save(resume, net, stepper, average, records, step + 1, identity)
             if ranks.any(terminated(), device):
                 _save(resume, net, stepper, average, records, step + 1, identity)
                 log.info("asked to end: saved %s after step %d; run again to go on from there", resume, step)
                 raise SystemExit(143)
+            if records.best.over:
+                break
+    best = records.best
+    if best.losses:
+        records.kept = int(ends[best.cycle - 1])
+        if records.kept < len(records.epochs):
+            net.load_state_dict(best.state)
+            records.valid_logits = None  # those of the last epoch
+        why = "the next one gained nothing" if best.over else "it may go no further"
+        log.info("%s ends with the network of cycle %d: %s", stage["name"], best.cycle, why)
     if average.count:
         records.valid_logits = None  # those of the last epoch, not of the average
         average.copy_to(net)
@@ -315,6 +362,14 @@ def _part_of(rows, ranks, view, source, all_targets, stage, seed, step) -> tuple
     own = rows[part]
     inputs = source(own if len(own) else rows[:1], view)[: len(own)]
     return inputs, all_targets[torch.from_numpy(own)]
+
+
+def _held_back_loss(net, source, targets, rows, stage, device, ranks) -> float:
+    """Log loss (nats) of rows held back, in eval mode, by the plain view, or the stage's first where that is not cached."""
+    view = 0 if source.holds(rows, 0) else stage["first_view"]
+    rows = np.asarray(rows)
+    logits = ranks.together(lambda own: logits_of(net, source, own, view, device), rows)
+    return float(metrics.row_losses(logits, targets[rows]).mean())
 
 
 def _kept(records: Records, resume: Path) -> str:
