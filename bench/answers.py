@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from eightfold import ensembles, evaluation, manifest, metrics, tuning
+from eightfold import dataset, ensembles, evaluation, scoring, tuning
 from eightfold.config import check_yaml_file, resolve
 from eightfold.metrics import Judge
 from eightfold.plan import Plan
@@ -31,10 +31,10 @@ DIVISIONS = 6
 def opened(config: dict, run: str) -> tuple[Plan, list[ensembles.Member], np.ndarray, object]:
     """A finished run: its plan, its members, the targets of all rows and the manifest."""
     plan = Plan(config | {"run": run})
-    table, info = manifest.read_manifest(plan.data_folder)
+    table, info = dataset.read_manifest(plan.data_folder)
     networks = [(stage["stage"], name) for stage in plan.candidates for name in stage["networks"]]
     members = ensembles.members_of(networks, 1 + config["tta"]["views"], [])
-    return plan, members, manifest.targets(table, info), (table, info["classes"])
+    return plan, members, dataset.targets(table, info), (table, info["classes"])
 
 
 def answers(plan: Plan, members: list, split: str) -> list[evaluation.Answers]:
@@ -68,8 +68,8 @@ def temperature(config: dict, runs: list[str]) -> None:
                 single,
                 targets[rows],
             )
-            losses = [metrics.log_loss(p, targets[rows]) for p in (single, cooled)]
-            losses += [metrics.log_loss(p, truth) for p in (mean, tuning.with_temperature(mean, found, False))]
+            losses = [scoring.log_loss(p, targets[rows]) for p in (single, cooled)]
+            losses += [scoring.log_loss(p, truth) for p in (mean, tuning.with_temperature(mean, found, False))]
             figures.setdefault(name, []).append(tuple(losses))
     for name, of_runs in figures.items():
         table = np.array(of_runs)
@@ -81,10 +81,10 @@ def choice(config: dict, runs: list[str]) -> None:
     judge = Judge("log_loss", "single", ["", ""])
 
     def greedy(stack, truth):
-        return ensembles.greedy(stack, lambda p: metrics.log_loss(p, truth), "arithmetic", several=False)
+        return ensembles.greedy(stack, lambda p: scoring.log_loss(p, truth), "arithmetic", several=False)
 
     def best(stack, truth):
-        return np.eye(len(stack))[np.argmin([metrics.log_loss(p, truth) for p in stack])]
+        return np.eye(len(stack))[np.argmin([scoring.log_loss(p, truth) for p in stack])]
 
     losses: dict[str, list[np.ndarray]] = {}
     for run in runs:
@@ -97,7 +97,7 @@ def choice(config: dict, runs: list[str]) -> None:
             "greedy, mean of samples (used)": lambda s, t, e=equal: evaluation.greedy_blend(s, t, e, judge).weights,
         }
         last = max(i for i, member in enumerate(members) if member.stage == plan.last_stage)
-        found = {"last stage": metrics.losses(stack[last], truth), "all alike": metrics.losses(equal(stack), truth)}
+        found = {"last stage": scoring.losses(stack[last], truth), "all alike": scoring.losses(equal(stack), truth)}
         for name, fit in methods.items():
             divided = []
             for division in range(DIVISIONS):
@@ -109,10 +109,10 @@ def choice(config: dict, runs: list[str]) -> None:
                     stack.swapaxes(0, 1),
                     truth,
                 )
-                divided.append(metrics.losses(said, truth))
+                divided.append(scoring.losses(said, truth))
             found[name] = np.mean(divided, 0)
-        hindsight = min(stack, key=lambda p: metrics.log_loss(p, truth))
-        found["the best member, known afterwards"] = metrics.losses(hindsight, truth)
+        hindsight = min(stack, key=lambda p: scoring.log_loss(p, truth))
+        found["the best member, known afterwards"] = scoring.losses(hindsight, truth)
         for name, values in found.items():
             losses.setdefault(name, []).append(values)
     print("| what answers | log loss, by seed | mean | against the last stage |\n|---|---|---|---|")

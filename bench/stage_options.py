@@ -22,7 +22,7 @@ from scipy.stats import t as student
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from eightfold import metrics, schedules, stages, training
+from eightfold import metrics, schedules, scoring, stages, training
 from eightfold.config import check_yaml_file, resolve
 from eightfold.devices import device
 from eightfold.nets import rate_groups
@@ -105,7 +105,7 @@ def predicted(
 
     def chances() -> np.ndarray:
         logits = training.logits_of(setting.net, setting.source, setting.valid_rows, 0, here)
-        return metrics.probabilities_of(logits, setting.targets.ndim == 2)
+        return scoring.probabilities_of(logits, setting.targets.ndim == 2)
 
     with tempfile.TemporaryDirectory() as folder:
         training.train(
@@ -120,7 +120,7 @@ def figures(plan: Plan, name: str, option: dict, lr: float, seed: int, pictures:
     """Log loss, accuracy and, for one label a picture, balanced accuracy of all folds' held-out pictures."""
     folds = [predicted(plan, name, fold, option, lr, seed, pictures, here) for fold in plan.held_out]
     rows, chances, targets = np.concatenate([f[0] for f in folds]), np.concatenate([f[1] for f in folds]), folds[0][2]
-    found = {"log_loss": metrics.log_loss(chances, targets[rows]), "accuracy": metrics.accuracy(chances, targets[rows])}
+    found = {"log_loss": scoring.log_loss(chances, targets[rows]), "accuracy": scoring.accuracy(chances, targets[rows])}
     if targets.ndim == 1:
         found["balanced_accuracy"] = metrics.balanced_accuracy(chances.argmax(1), targets[rows])
     return found

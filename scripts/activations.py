@@ -4,7 +4,7 @@ import re
 from contextlib import ExitStack
 from pathlib import Path
 
-from eightfold import activations, folds, manifest, nets, shards
+from eightfold import activations, dataset, nets, shards
 from eightfold.devices import device
 from eightfold.files import UserError, checked, file_digest, identity_of, read_json, write_json
 from eightfold.pixels import Pixels
@@ -14,13 +14,13 @@ from eightfold.sources import Views
 with job(snakemake.log[0], snakemake.threads):
     settings, given = snakemake.params.settings, snakemake.input
     weights = read_json(given.weights_identity)
-    table, _ = manifest.read_manifest(Path(given.manifest).parent)
+    table, _ = dataset.read_manifest(Path(given.manifest).parent)
     labelled = table.index[table["split"] != "test"].to_numpy()
     choices = {"labelled": labelled, "trainable": table.index[table["split"] == "train"].to_numpy()}
     choices["readable"] = table.index[(table["split"] != "test") | (table["status"] == "ok")].to_numpy()
     if settings["rows"] in ("train", "valid"):
-        choices["train"], choices["valid"] = folds.train_valid_rows(
-            folds.read_folds(given.folds), snakemake.wildcards.fold
+        choices["train"], choices["valid"] = dataset.train_valid_rows(
+            dataset.read_folds(given.folds), snakemake.wildcards.fold
         )
     rows = shards.rows_of(choices[settings["rows"]], getattr(snakemake.wildcards, "part", None))
 

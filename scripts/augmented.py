@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eightfold import manifest, review, views
+from eightfold import dataset, review, views
 from eightfold.devices import Device
 from eightfold.pixels import Pixels
 from eightfold.runtime import job
@@ -14,7 +14,7 @@ from eightfold.sources import Views
 
 with job(snakemake.log[0], snakemake.threads):
     settings = snakemake.params.settings
-    table, _ = manifest.read_manifest(Path(snakemake.input.manifest).parent)
+    table, _ = dataset.read_manifest(Path(snakemake.input.manifest).parent)
     labelled = table.index[(table["split"] != "test") & (table["status"] == "ok")].to_numpy()
     rows = review.random_rows(labelled, settings["pictures"], settings["seed"])
     cpu = Device(torch.device("cpu"), torch.float32)

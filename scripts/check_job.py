@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from eightfold import folds, manifest, metrics
+from eightfold import dataset, folds, metrics
 from eightfold.files import UserError, write_json
 from eightfold.runtime import job, log
 
 with job(snakemake.log[0], snakemake.threads):
     given, settings = snakemake.input, snakemake.params.settings
-    table, info = manifest.read_manifest(Path(given.manifest).parent)
+    table, info = dataset.read_manifest(Path(given.manifest).parent)
     metrics.check_fit(settings["metric"], info["task"], info["classes"], info["ordered"])
     try:
-        folds.check_learned(folds.read_folds(given.folds), table, info, settings["folds"])
+        folds.check_learned(dataset.read_folds(given.folds), table, info, settings["folds"])
     except UserError as error:
         if settings["method"] != "fastai07":  # which does not look at classes, and is asked for where some are rare
             raise

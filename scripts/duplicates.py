@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from eightfold import duplicates, manifest
+from eightfold import dataset, duplicates
 from eightfold.files import file_digest, write_json, write_table
 from eightfold.runtime import job, log
 
 with job(snakemake.log[0], snakemake.threads):
     folder = Path(snakemake.input.manifest).parent
-    table, _ = manifest.read_manifest(folder)
-    pairs = duplicates.find(table, manifest.read_thumbnails(folder, len(table)))
+    table, _ = dataset.read_manifest(folder)
+    pairs = duplicates.find(table, duplicates.read_thumbnails(folder, len(table)))
     counts = duplicates.summary(pairs)
     log.info(
         "pairs: %(identical)d identical, %(near)d near; %(conflict)d with other labels, %(leak)d across splits", counts

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from eightfold import explore
-from eightfold.manifest import read_manifest
+from eightfold.dataset import read_manifest
 from eightfold.runtime import job
 
 with job(snakemake.log[0], snakemake.threads):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eightfold import ensembles, export, finished, manifest, newcomers, tuning
+from eightfold import dataset, ensembles, export, finished, newcomers, tuning
 from eightfold.devices import Device
 from eightfold.files import checked, read_json, write_json
 from eightfold.pixels import Pixels
@@ -14,7 +14,7 @@ from eightfold.sources import Views
 
 with job(snakemake.log[0], snakemake.threads):
     given, settings, made = snakemake.input, snakemake.params.settings, snakemake.output
-    table, info = manifest.read_manifest(Path(given.manifest).parent)
+    table, info = dataset.read_manifest(Path(given.manifest).parent)
     weights, classes = read_json(given.weights_identity), info["classes"]
     single, average = info["task"] == "single", settings["answer"]["ensemble"]["average"]
     blend = ensembles.read(read_json(given.chosen), average, not single)

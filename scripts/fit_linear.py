@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from eightfold import evidence, folds, linear, manifest, metrics, stages, stopping, tensors
+from eightfold import dataset, linear, scoring, stages, stopping, stratify, tensors
 from eightfold.devices import device
 from eightfold.files import UserError, checked, file_digest, identity_of, read_json, write_json, write_table
 from eightfold.runtime import counted, job, log
@@ -16,19 +16,19 @@ from eightfold.sources import Activations
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
     fold, stage = snakemake.wildcards.fold, settings["stage"]
-    table, info = manifest.read_manifest(Path(given.manifest).parent)
+    table, info = dataset.read_manifest(Path(given.manifest).parent)
     identity = identity_of(settings, snakemake.params.code, *stages.identity_inputs(given))
     if given.trunk_identity:
         stages.forget_resume(given.trunk_identity)
     for path, told in zip(given.activations, given.activations_identities, strict=True):
         checked(path, read_json(told))
-    assigned = folds.read_folds(given.folds)
-    train_rows, valid_rows = folds.train_valid_rows(assigned, fold)
+    assigned = dataset.read_folds(given.folds)
+    train_rows, valid_rows = dataset.train_valid_rows(assigned, fold)
     if len(train_rows) < 2:
         raise UserError(f"fold {fold}: {len(train_rows)} training images; at least 2 are needed")
-    targets, several = manifest.targets(table, info), info["task"] == "multi"
+    targets, several = dataset.targets(table, info), info["task"] == "multi"
     if settings["holds_back"]:
-        train_rows, _ = stopping.split(targets, train_rows, folds.units(table, "group"), (settings["seed"], fold))
+        train_rows, _ = stopping.split(targets, train_rows, stratify.units(table, "group"), (settings["seed"], fold))
     fold_of = assigned.set_index("row")["fold"].loc[train_rows].to_numpy()
     inner = linear.inner_folds(fold_of, table.iloc[train_rows], targets[train_rows], settings["seed"])
     with (
@@ -56,13 +56,13 @@ with job(snakemake.log[0], snakemake.threads):
         seen = answers(valid_rows)
 
     def figures(logits: np.ndarray, rows: np.ndarray) -> dict:
-        return metrics.summary(metrics.probabilities_of(logits, several), targets[rows]) if len(rows) else {}
+        return scoring.figures(scoring.probabilities_of(logits, several), targets[rows]) if len(rows) else {}
 
     tensors.save(made.valid, {"rows": torch.tensor(valid_rows), "logits": torch.tensor(seen)}, identity)
     tensors.save(made.checkpoint, stages.checkpoint_tensors(layer), identity)
     tensors.save(made.snapshots, {}, identity)
-    learned = metrics.losses(metrics.probabilities_of(answers(train_rows), several), targets[train_rows])
-    train_loss, train_error = evidence.mean_and_error(learned)
+    learned = scoring.losses(scoring.probabilities_of(answers(train_rows), several), targets[train_rows])
+    train_loss, train_error = scoring.mean_and_error(learned)
     of_valid = figures(seen, valid_rows)
     row = {"epoch": 1, "cycle": 1, "train_loss": train_loss, "valid_loss": of_valid.get("log_loss")}
     write_table(made.history, pd.DataFrame([row | {"accuracy": of_valid.get("accuracy"), "seconds": seconds}]))
@@ -88,7 +88,7 @@ with job(snakemake.log[0], snakemake.threads):
         "train_loss_eval_se": train_error,
         "train_images_evaluated": len(learned),
         "train_view_evaluated": 0,
-        "metrics": {name: of_valid[name] for name in ("accuracy", "log_loss") if of_valid},
+        "metrics": of_valid,
         "precision": "float32",
         "device": here.device.type,
         "images": {"train": len(train_rows), "valid": len(valid_rows)},

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from eightfold import folds
+from eightfold.dataset import read_manifest, read_text_table
 from eightfold.files import write_json, write_table
-from eightfold.manifest import read_manifest, read_text_table
 from eightfold.runtime import job, log
-from eightfold.tables import listed
+from eightfold.wording import listed
 
 with job(snakemake.log[0], snakemake.threads):
     settings, given = snakemake.params.settings, snakemake.input

@@ -6,20 +6,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eightfold import folds, insight, manifest, nets, review, stages
+from eightfold import dataset, insight, nets, review, stages
 from eightfold.devices import Device, device
 from eightfold.files import checked, read_json, write_json
-from eightfold.metrics import probabilities_of
 from eightfold.pixels import Pixels
 from eightfold.runtime import job, log
+from eightfold.scoring import probabilities_of
 from eightfold.sheets import GREEN, RED, sheet
 from eightfold.sources import Views
 
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
-    table, info = manifest.read_manifest(Path(given.manifest).parent)
+    table, info = dataset.read_manifest(Path(given.manifest).parent)
     weights, classes, single = read_json(given.weights_identity), info["classes"], info["task"] == "single"
-    rows = folds.train_valid_rows(folds.read_folds(given.folds), settings["fold"])[1]
+    rows = dataset.train_valid_rows(dataset.read_folds(given.folds), settings["fold"])[1]
     rows = rows[review.random_rows(np.arange(len(rows)), settings["most"], settings["seed"])]
     told = {
         "points": [],
@@ -39,7 +39,7 @@ with job(snakemake.log[0], snakemake.threads):
             source = Views(pixels, settings["size"], plain, 0, mean, std, here)
             values, logits = insight.features(net, source, rows, here)
         chances = probabilities_of(logits, not single)
-        targets = manifest.targets(table, info)[rows]
+        targets = dataset.targets(table, info)[rows]
         guesses, good = review.predicted(chances, targets), review.right(chances, targets)
         maps, like = insight.flat_maps(values, settings["seed"]), insight.nearest(values)
         first = chances.argmax(1)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from eightfold import folds, lr_finder, manifest, nets, schedules, stages
+from eightfold import dataset, lr_finder, nets, schedules, stages, stratify
 from eightfold.devices import device
 from eightfold.files import write_json
 from eightfold.randomness import seed_for
@@ -32,8 +32,8 @@ with job(snakemake.log[0], snakemake.threads):
                 settings.get("bn_freeze", False),
             )
         if settings["trials"]:
-            table, _ = manifest.read_manifest(Path(snakemake.input.manifest).parent)
-            units = folds.units(table, "group")
+            table, _ = dataset.read_manifest(Path(snakemake.input.manifest).parent)
+            units = stratify.units(table, "group")
             splits = lr_finder.inner_splits(setting.targets, setting.train_rows, units, seed)
             # A new head: one that an earlier stage trained has seen the images which are held back here.
             new = nets.head(setting.net[0].num_features // 2, len(setting.classes), seed_for(seed, "head"))

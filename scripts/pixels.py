@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from eightfold import images, manifest, pixels, shards
+from eightfold import dataset, images, pixels, shards
 from eightfold.files import UserError, digest, read_json, write_json
 from eightfold.runtime import job, progress
 from eightfold.stores import Store
 
 with job(snakemake.log[0], snakemake.threads):
     folder, short_side = Path(snakemake.output.identity).parent, snakemake.params.settings["short_side"]
-    rows, info = manifest.read_manifest(Path(snakemake.input.manifest).parent)
+    rows, info = dataset.read_manifest(Path(snakemake.input.manifest).parent)
     identity = read_json(snakemake.input.manifest_identity)
     folder_of_manifest = Path(snakemake.input.manifest).parent
     store = Store(identity["root"], identity["reading"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from eightfold import ensembles, finished, folds, manifest, prediction, shards, stages, tensors
+from eightfold import dataset, ensembles, finished, prediction, shards, stages, tensors
 from eightfold.devices import device
 from eightfold.files import checked, file_digest, identity_of, read_json, write_json
 from eightfold.pixels import Pixels
@@ -13,13 +13,13 @@ from eightfold.sources import Views
 
 with job(snakemake.log[0], snakemake.threads):
     given, settings, wildcards = snakemake.input, snakemake.params.settings, snakemake.wildcards
-    table, info = manifest.read_manifest(Path(given.manifest).parent)
+    table, info = dataset.read_manifest(Path(given.manifest).parent)
     weights = read_json(given.weights_identity)
     if wildcards.split == "test":
         # A test image that cannot be read has no view; it gets the class prior when predictions are combined.
         rows = table.index[(table["split"] == "test") & (table["status"] == "ok")].to_numpy()
     else:
-        _, rows = folds.train_valid_rows(folds.read_folds(given.folds), wildcards.fold)
+        _, rows = dataset.train_valid_rows(dataset.read_folds(given.folds), wildcards.fold)
     for path in given.stages:
         stages.forget_resume(path)
     rows = shards.rows_of(rows, getattr(wildcards, "part", None))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from eightfold import folds, manifest, metrics, nets, prediction, quick, tensors
+from eightfold import dataset, metrics, nets, prediction, quick, scoring, tensors
 from eightfold.devices import Device
 from eightfold.files import checked, read_json, write_json, write_table, write_text
 from eightfold.runtime import job, log
@@ -14,22 +14,22 @@ from eightfold.sources import Activations
 
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
-    table, info = manifest.read_manifest(Path(given.manifest).parent)
-    targets, classes, several = manifest.targets(table, info), info["classes"], info["task"] == "multi"
+    table, info = dataset.read_manifest(Path(given.manifest).parent)
+    targets, classes, several = dataset.targets(table, info), info["classes"], info["task"] == "multi"
     positive = classes.index(settings["positive"]) if settings["positive"] in classes else len(classes) - 1
     judge = metrics.Judge(settings["metric"], info["task"], classes, positive)
     told = [read_json(path) for path in given.stages]
-    ids, assigned = table["id"], folds.read_folds(given.folds)
+    ids, assigned = table["id"], dataset.read_folds(given.folds)
     rows, fold, logits, priors = [], [], [], []
     for number, (stage, path) in enumerate(zip(told, given.valid, strict=True)):
         found = tensors.load(path, stage["made_from"])
-        train, _ = folds.train_valid_rows(assigned, stage["fold"])
+        train, _ = dataset.train_valid_rows(assigned, stage["fold"])
         rows.append(found["rows"].numpy())
         logits.append(found["logits"].numpy())
         fold.append(np.full(len(rows[-1]), number))
         priors.append(np.tile(quick.shares(targets[train], len(classes)), (len(rows[-1]), 1)))
     held_out = np.concatenate(rows)
-    chances = metrics.probabilities_of(np.concatenate(logits), several)
+    chances = scoring.probabilities_of(np.concatenate(logits), several)
     outcome = {
         "manifest": info["digest"],
         "stage": settings["stage"],
@@ -54,7 +54,7 @@ with job(snakemake.log[0], snakemake.threads):
             pooled, members = source(readable, 0), []
             for path, identity in zip(given.checkpoints, given.checkpoint_identities, strict=True):
                 head = nets.load_head(checked(path, read_json(identity)))
-                members.append(metrics.probabilities_of(head(pooled).numpy(), several))
+                members.append(scoring.probabilities_of(head(pooled).numpy(), several))
         answer[np.isin(test, readable)] = np.mean(members, 0)
         unread = ids.iloc[np.setdiff1d(test, readable)].tolist()
         if unread:

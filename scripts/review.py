@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eightfold import label_noise, manifest, plots, review
+from eightfold import dataset, label_noise, plots, review
 from eightfold.files import UserError, write_json, write_table
 from eightfold.pixels import Pixels
 from eightfold.runtime import job, log
@@ -54,11 +54,11 @@ def caption(name: str, chances: np.ndarray, target: np.ndarray, guess: np.ndarra
 
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
-    table, info = manifest.read_manifest(Path(given.manifest).parent)
+    table, info = dataset.read_manifest(Path(given.manifest).parent)
     classes = info["classes"]
     ids, chances = read_predictions(given.valid, classes)
     rows = rows_of(ids, table, given.valid)
-    targets = manifest.targets(table, info)[rows]
+    targets = dataset.targets(table, info)[rows]
     guesses, good = review.predicted(chances, targets), review.right(chances, targets)
     number, seed = settings["per_sheet"], settings["seed"]
     chosen = {

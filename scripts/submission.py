@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from eightfold import manifest, submission
+from eightfold import dataset, submission
 from eightfold.files import read_json
 from eightfold.runtime import job, log
 
 with job(snakemake.log[0], snakemake.threads):
     settings, given = snakemake.params.settings["submission"], snakemake.input
-    table, info = manifest.read_manifest(Path(given.manifest).parent)
+    table, info = dataset.read_manifest(Path(given.manifest).parent)
     test_ids = table["id"][table["split"] == "test"].tolist()
     classes, separator = info["classes"], settings["separator"]
     predicted = pd.read_csv(given.test, dtype={"id": str}, keep_default_na=False)

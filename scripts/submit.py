@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from eightfold import kaggle_client, manifest, submission
+from eightfold import dataset, kaggle_client, submission
 from eightfold.files import UserError, write_json
 from eightfold.runtime import job, log
 
 with job(snakemake.log[0], snakemake.threads):
     given, settings = snakemake.input, snakemake.params.settings
-    table, info = manifest.read_manifest(Path(given.manifest).parent)
+    table, info = dataset.read_manifest(Path(given.manifest).parent)
     sample, separator = submission.read_sample(info), settings["separator"]
     kind, _ = submission.infer_format(sample, info["classes"], info["task"], settings["format"], separator)
     wrong = submission.problems(

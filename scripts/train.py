@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from eightfold import distributed, evidence, metrics, schedules, stages, tensors, training
+from eightfold import distributed, schedules, scoring, stages, tensors, training
 from eightfold.devices import device
 from eightfold.files import file_digest, identity_of, read_json, write_json, write_table
 from eightfold.nets import rate_groups
@@ -91,8 +91,8 @@ with job(snakemake.log[0], snakemake.threads):
     last = epochs[-1]
     figures = {}
     if len(held_out):
-        chances = metrics.probabilities_of(seen, setting.targets.ndim == 2)
-        figures = metrics.summary(chances, setting.targets[held_out])
+        chances = scoring.probabilities_of(seen, setting.targets.ndim == 2)
+        figures = scoring.figures(chances, setting.targets[held_out])
     told = {
         "stage": stage["name"],
         "fold": snakemake.wildcards.fold,
@@ -105,13 +105,13 @@ with job(snakemake.log[0], snakemake.threads):
         "snapshots_digest": file_digest(made.snapshots),
         "train_loss": last["train_loss"],
         # As the validation loss is measured: in eval mode, on the view named (0 is the plain one).
-        **dict(zip(("train_loss_eval", "train_loss_eval_se"), evidence.mean_and_error(learned), strict=True)),
+        **dict(zip(("train_loss_eval", "train_loss_eval_se"), scoring.mean_and_error(learned), strict=True)),
         "train_images_evaluated": len(learned),
         "train_view_evaluated": learned_view,
         "cycle_ends": list({row["cycle"]: row["epoch"] for row in epochs}.values()),
         # Of a stage that goes on until over-fitting: the loss after each cycle on the images held back, nats.
         "held_back": {"images": len(setting.held_back), "losses": records.best.losses},
-        "metrics": {name: figures[name] for name in ("accuracy", "log_loss") if figures},
+        "metrics": figures,
         "precision": here.precision,
         "device": here.device.type,
         "images": {"train": len(setting.train_rows), "valid": len(setting.valid_rows)},

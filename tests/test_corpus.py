@@ -14,7 +14,7 @@ from corpus import KINDS
 from PIL import Image
 from torture import fuzz
 
-from eightfold import images, manifest
+from eightfold import dataset, images, manifest
 from eightfold.config import resolve
 from eightfold.files import UserError
 from eightfold.stores import MAX_MEMBER, Store
@@ -112,9 +112,9 @@ def test_a_name_is_only_a_name(odd, name):
 def test_names_survive_the_tables(odd, tmp_path):
     _, built = odd
     manifest.write_manifest(tmp_path, built)
-    table, _ = manifest.read_manifest(tmp_path)
+    table, _ = dataset.read_manifest(tmp_path)
     assert table["id"].tolist() == built.table["id"].tolist()
-    rejected = manifest.read_text_table(tmp_path / "rejected.csv")
+    rejected = dataset.read_text_table(tmp_path / "rejected.csv")
     assert rejected["path"].tolist() == built.rejected["path"].tolist()
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from pipeline import changed
 
-from eightfold import activations, files, manifest, nets, pixels, tensors, training
+from eightfold import activations, dataset, files, nets, pixels, tensors, training
 from eightfold.averaging import Average
 from eightfold.devices import Device
 from eightfold.files import UserError, checked, read_json
@@ -174,7 +174,7 @@ def _activations(path: Path):
 KEPT = {
     "pixels": ("cache/pixels-*/pixels.u8", None, _all_pixels),
     "index of pixels": ("cache/pixels-*/index.npy", None, _all_pixels),
-    "manifest": ("cache/data-*/manifest.csv", None, lambda path: manifest.read_manifest(path.parent)),
+    "manifest": ("cache/data-*/manifest.csv", None, lambda path: dataset.read_manifest(path.parent)),
     "weights": ("cache/weights-*/trunk.safetensors", None, _by_identity("weights.json")),
     "activations": ("cache/activations-plain-*/*.safetensors", "cache/activations-augmented-*/*.safetensors", _activations),
     "activations of a tuned trunk": ("tiny/fold0/whole/activations/*.safetensors", None, _activations),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from inprocess import TINY, run_in_this_process
 from PIL import Image
 
-from eightfold import duplicates, folds, label_noise
+from eightfold import dataset, duplicates, label_noise
 from eightfold.images import thumbnail
 
 
@@ -116,7 +116,7 @@ def test_a_picture_saved_again_is_in_the_fold_of_the_first(tmp_path, monkeypatch
     config = {**TINY, "run": "twice", "data": {"source": "folders", "root": "data"}}
     ran = run_in_this_process(config, "results/twice/folds.csv")
     assert ran == ["manifest.py", "duplicates.py", "folds.py"]
-    found = folds.read_folds("results/twice/folds.csv")
+    found = dataset.read_folds("results/twice/folds.csv")
     pairs = found.groupby(found["id"].str.extract(r"(\d+)-", expand=False))["fold"]
     assert len(pairs) == 12 and (pairs.nunique() == 1).all() and set(found["fold"]) == {0, 1, 2}
     told = json.loads(Path("results/twice/folds.json").read_text())

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eightfold import ensembles, metrics, prediction
+from eightfold import ensembles, prediction, scoring
 from eightfold.files import UserError, write_json, write_table
 
 
@@ -15,7 +15,7 @@ def stack_of(seed: int, members: int, n: int, classes: int) -> tuple[np.ndarray,
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, classes, n)
     logits = 1.5 * np.eye(classes)[targets] + rng.normal(0, 1.5, (members, n, classes))
-    return metrics.softmax(logits), targets
+    return scoring.softmax(logits), targets
 
 
 @pytest.mark.parametrize("average", ["arithmetic", "geometric"])
@@ -68,12 +68,12 @@ def test_a_blend_is_read_as_it_was_written_and_knows_the_views_that_its_networks
 def test_greedy_selection_takes_each_round_what_a_search_of_all_would(average, several):
     stack, targets = stack_of(2, 4, 60, 3)
     truth = np.eye(3)[targets] if several else targets
-    weights = ensembles.greedy(stack, lambda p: metrics.log_loss(p, truth), average, several)
+    weights = ensembles.greedy(stack, lambda p: scoring.log_loss(p, truth), average, several)
 
     def loss(chosen):
         members = np.stack([stack[i] for i in chosen])
         mean = prediction.mean_members(members, np.full(len(chosen), 1 / len(chosen)), average, not several)
-        return metrics.log_loss(mean, truth)
+        return scoring.log_loss(mean, truth)
 
     chosen, best = [], (np.inf, None)
     for _ in range(ensembles.ROUNDS):
@@ -82,7 +82,7 @@ def test_greedy_selection_takes_each_round_what_a_search_of_all_would(average, s
         if len(chosen) - best[1] >= ensembles.PATIENCE:
             break
     np.testing.assert_allclose(weights, np.bincount(chosen[: best[1]], minlength=4) / best[1])
-    alone = [metrics.log_loss(member, truth) for member in stack]
+    alone = [scoring.log_loss(member, truth) for member in stack]
     assert loss(chosen[: best[1]]) < min(alone)
 
 
@@ -103,7 +103,7 @@ def test_bagged_weights_are_the_mean_over_samples_and_the_same_each_time():
 def test_greedy_selection_leaves_out_a_member_that_only_harms():
     stack, targets = stack_of(3, 3, 200, 3)
     stack[1] = stack[1][:, ::-1]  # says the wrong class
-    weights = ensembles.greedy(stack, lambda p: metrics.log_loss(p, targets), "arithmetic", False)
+    weights = ensembles.greedy(stack, lambda p: scoring.log_loss(p, targets), "arithmetic", False)
     assert weights[1] == 0 and weights.sum() == pytest.approx(1) and weights[0] > 0 and weights[2] > 0
 
 
@@ -111,10 +111,10 @@ def test_the_table_says_what_is_lost_without_each_member():
     stack, targets = stack_of(4, 3, 100, 3)
     members = [ensembles.Member(name, "end") for name in "abc"]
     blend = ensembles.Blend(members, np.array([0.5, 0.5, 0.0]), "arithmetic", False)
-    table = ensembles.contributions(stack, blend, lambda p: metrics.log_loss(p, targets))
+    table = ensembles.contributions(stack, blend, lambda p: scoring.log_loss(p, targets))
     assert [row["member"] for row in table] == [f"{name}, plain view" for name in "abc"]
-    assert table[0]["without"] == metrics.log_loss(stack[1], targets)
-    assert table[1]["alone"] == metrics.log_loss(stack[1], targets)
+    assert table[0]["without"] == scoring.log_loss(stack[1], targets)
+    assert table[1]["alone"] == scoring.log_loss(stack[1], targets)
     assert table[2]["weight"] == 0 and table[2]["without"] is None
 
 

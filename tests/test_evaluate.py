@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import cohen_kappa_score, fbeta_score, log_loss
 from test_report import run_door
 
-from eightfold import ensembles, manifest, metrics, newcomers, tensors, tuning
+from eightfold import dataset, ensembles, newcomers, scoring, tensors, tuning
 from eightfold.files import file_digest, write_json, write_table, write_text
 
 CLASSES = ["ant", "bee", "id"]
@@ -33,10 +33,10 @@ class Run:
         self.folder, n = folder, LABELLED + test
         logits = rng.normal(0, 1.5, (n, 3))
         if task == "single":
-            truth = np.array([rng.choice(3, p=row) for row in metrics.softmax(logits)])
+            truth = np.array([rng.choice(3, p=row) for row in scoring.softmax(logits)])
             labels = [classes[c] for c in truth]
         else:
-            truth = (rng.random((n, 3)) < metrics.sigmoid(logits)).astype(int)
+            truth = (rng.random((n, 3)) < scoring.sigmoid(logits)).astype(int)
             truth[truth.sum(1) == 0, 0] = 1
             labels = ["|".join(np.array(classes)[row > 0]) for row in truth]
         self.targets, self.hidden = truth[:LABELLED], truth[LABELLED:]
@@ -46,7 +46,7 @@ class Run:
         table = pd.DataFrame({"id": self.ids, "path": self.ids, "split": splits, "labels": labels})
         table.loc[LABELLED:, "labels"] = ""
         table = table.assign(width=8, height=8, mode="RGB", bytes=1, sha256=self.ids, status="ok")
-        for name in set(manifest.COLUMNS) - set(table):
+        for name in set(dataset.COLUMNS) - set(table):
             table[name] = ""
         table.loc[n - 1, "status"] = "unreadable"
         info = {
@@ -57,8 +57,8 @@ class Run:
             "separator": None if task == "single" else "|",
             "root": ".",
         }
-        info["digest"] = self.digest = manifest.identity(table, info)
-        write_table(folder / "manifest.csv", table[manifest.COLUMNS])
+        info["digest"] = self.digest = dataset.identity(table, info)
+        write_table(folder / "manifest.csv", table[dataset.COLUMNS])
         write_json(folder / "manifest.json", info)
         self.fold = np.arange(LABELLED) % FOLDS
         self.logits, self.input = {}, {"manifest": folder / "manifest.csv", "stages": [], "stages_valid": []}
@@ -88,7 +88,7 @@ class Run:
 
     def probabilities(self, split, fold):
         """What the networks of a fold say, all views and networks averaged: (n, classes)."""
-        return metrics.softmax(self.logits[split, fold]).mean((0, 1))
+        return scoring.softmax(self.logits[split, fold]).mean((0, 1))
 
     def evaluate(self, metric="log_loss", ensemble=None, folds=1, **changes):
         """What choose.py and then evaluate.py write. folds: how many answer, as the settings say; all test files are averaged."""
@@ -208,7 +208,7 @@ def test_a_worse_last_network_does_not_answer_and_the_figure_is_of_rows_that_had
     assert {row["member"]: row["weight"] for row in run.chosen["members"]} == weights
     # Of the test images, the mean of the folds, each by the chosen weights.
     shares = weights["all, cycle 1, plain view"], weights["all, cycle 1, 2 views"]
-    folds = [metrics.softmax(run.logits["test", fold][0]) for fold in range(FOLDS)]
+    folds = [scoring.softmax(run.logits["test", fold][0]) for fold in range(FOLDS)]
     expected = np.mean([shares[0] * views[0] + shares[1] * views.mean(0) for views in folds], 0)
     np.testing.assert_allclose(test.iloc[:-1, 1:].to_numpy(float), expected, rtol=1e-6)
     # Each fold is answered by the weights that the other folds choose.
@@ -217,13 +217,13 @@ def test_a_worse_last_network_does_not_answer_and_the_figure_is_of_rows_that_had
         for of in range(len(NETWORKS)):
             views = np.empty((VIEWS, LABELLED, 3))
             for k in range(FOLDS):
-                views[:, run.fold == k] = metrics.softmax(run.logits["valid", k][of])
+                views[:, run.fold == k] = scoring.softmax(run.logits["valid", k][of])
             members += [views[0], views.mean(0)]
         stack, truth = np.stack(members), run.targets[others]
 
         def weights(rows, given=stack[:, others], truth=truth):
             return ensembles.greedy(
-                given[:, rows], lambda p: metrics.log_loss(p, truth[rows]), "arithmetic", several=False
+                given[:, rows], lambda p: scoring.log_loss(p, truth[rows]), "arithmetic", several=False
             )
 
         chosen = ensembles.bagged(weights, others.sum())

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from inprocess import ROOT, TINY, config_of, run_in_this_process
 
-from eightfold import folds, images, layout, manifest
+from eightfold import dataset, folds, images, layout, manifest
 from eightfold.config import check_yaml_file, resolve
 from eightfold.plan import Plan
 from eightfold.stores import Store
@@ -62,7 +62,7 @@ def test_the_manifest_of_an_example_is_whole(example):
     assert (info["counts"]["valid"] > 0) == (example.name in ("dogs_vs_cats", "inaturalist2019"))
     assert (table["group"] != "").any() == (example.name == "ranzcr")
     assert info["ordered"] == (example.name == "aptos2019")
-    targets = manifest.targets(table, info)
+    targets = dataset.targets(table, info)
     if example.name == "ranzcr":
         assert targets[5].sum() == 0 and table["id"][0] == "1.2.826.0.1.3680043.8.498.26697628953273228189"
 

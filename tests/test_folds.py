@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eightfold import folds
+from eightfold import dataset, folds, stratify
 from eightfold.files import UserError, write_table
 
 STRATIFIED = {"method": "stratified", "folds": 5}
@@ -27,7 +27,7 @@ def info(labels: list[str], separator: str | None = None, valid: int = 0) -> dic
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from("abcdef"), max_size=200), st.integers(2, 9), st.integers(0, 2**32 - 1))
 def test_stratified_is_even_in_each_class_and_altogether(labels, count, seed):
-    result = folds.stratified(labels, count, seed)
+    result = stratify.stratified(labels, count, seed)
     assert result.shape == (len(labels),)
     for chosen in [np.ones(len(labels), bool), *(np.array(labels) == name for name in set(labels))]:
         sizes = np.bincount(result[chosen], minlength=count)
@@ -37,17 +37,17 @@ def test_stratified_is_even_in_each_class_and_altogether(labels, count, seed):
 def test_stratified_depends_on_the_seed_and_on_nothing_else():
     labels = list("aabbbcccc" * 9)
     np.random.seed(1)
-    first = folds.stratified(labels, 5, 7)
+    first = stratify.stratified(labels, 5, 7)
     np.random.seed(2)
-    np.testing.assert_array_equal(first, folds.stratified(labels, 5, 7))
-    assert (first != folds.stratified(labels, 5, 8)).any()
+    np.testing.assert_array_equal(first, stratify.stratified(labels, 5, 7))
+    assert (first != stratify.stratified(labels, 5, 8)).any()
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=120), st.integers(2, 6))
 def test_multi_spreads_the_rarest_label_evenly(hot, count):
     hot = np.array(hot)
-    result = folds.stratified_multi(hot, count, 3)
+    result = stratify.stratified_multi(hot, count, 3)
     sizes = np.bincount(result, minlength=count)
     assert len(sizes) == count and sizes.max() - sizes.min() <= 1
     rarest = hot.sum(0).argsort(kind="stable")[0]
@@ -58,7 +58,7 @@ def test_multi_spreads_the_rarest_label_evenly(hot, count):
 
 def test_multi_keeps_every_label_near_its_share():
     hot = np.random.default_rng(0).random((2000, 8)) < [0.9, 0.5, 0.4, 0.3, 0.1, 0.05, 0.02, 0.01]
-    result = folds.stratified_multi(hot, 5, 0)
+    result = stratify.stratified_multi(hot, 5, 0)
     for label in hot.T:
         sizes = np.bincount(result[label], minlength=5)
         assert np.abs(sizes - label.sum() / 5).max() <= 2 + 0.05 * label.sum() / 5
@@ -83,7 +83,7 @@ def test_given_valid_folder_is_fold_0():
     assert result["fold"].tolist() == [-1, -1, 0, 0]
     expected = {"method": "given", "folds": 1, "counts": {"-1": 2, "0": 2}}
     assert folds.summary(result, info(["a", "b"], valid=2), STRATIFIED).items() >= expected.items()
-    train, valid = folds.train_valid_rows(result, 0)
+    train, valid = dataset.train_valid_rows(result, 0)
     assert (train.tolist(), valid.tolist()) == ([0, 1], [2, 3])
 
 
@@ -92,16 +92,16 @@ def test_folds_part_the_labelled_rows_in_the_order_of_the_file(split, tmp_path):
     labels = list("ab" * 12) + [""] * 3
     frame = table(labels, ["train"] * 24 + ["test"] * 3)
     write_table(tmp_path / "folds.csv", folds.assign(frame, info(labels), split, 0))
-    result = folds.read_folds(tmp_path / "folds.csv")
+    result = dataset.read_folds(tmp_path / "folds.csv")
     assert result["id"].tolist() == [f"{row:03d}" for row in range(24)]
     held_out = []
     for fold in range(5):
-        train, valid = folds.train_valid_rows(result, fold)
+        train, valid = dataset.train_valid_rows(result, fold)
         assert (np.diff(train) > 0).all() and (np.diff(valid) > 0).all()
         assert sorted([*train, *valid]) == list(range(24))
         held_out += valid.tolist()
     assert sorted(held_out) == list(range(24))
-    train, valid = folds.train_valid_rows(result, "all")
+    train, valid = dataset.train_valid_rows(result, "all")
     assert train.tolist() == list(range(24)) and len(valid) == 0
     facts = folds.summary(result, info(labels), split)
     assert facts["folds"] == 5 and sum(facts["counts"].values()) == 24 and facts["method"] == split["method"]
@@ -136,7 +136,7 @@ def test_more_folds_than_pictures_and_an_unknown_fold_are_errors():
         folds.assign(table(list("aabb")), info(list("ab")), FASTAI, 0)
     result = folds.assign(table(list("aabbb")), info(list("ab")), FASTAI, 0)
     with pytest.raises(UserError, match=r"fold 7 holds out no picture; .*0, 1, 2, 3, 4"):
-        folds.train_valid_rows(result, 7)
+        dataset.train_valid_rows(result, 7)
 
 
 @settings(max_examples=80, deadline=None)
@@ -144,7 +144,7 @@ def test_more_folds_than_pictures_and_an_unknown_fold_are_errors():
 def test_a_group_never_straddles_folds_and_no_fold_is_empty(groups, count, seed, by_class):
     groups = np.array([*range(15), *groups])
     hot = np.random.default_rng(seed).random((len(groups), 3)) < [0.5, 0.3, 0.1] if by_class else None
-    result = folds.grouped(groups, count, seed, hot)
+    result = stratify.grouped(groups, count, seed, hot)
     assert all(len(set(result[groups == group])) == 1 for group in set(groups))
     assert sorted(set(result)) == list(range(count))
 
@@ -153,9 +153,9 @@ def test_grouped_folds_are_as_even_as_the_groups_allow():
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(60), rng.integers(1, 9, 60))
     classes = rng.integers(0, 3, 60)[groups]  # a group is of one class
-    sizes = np.bincount(folds.grouped(groups, 5, 0), minlength=5)
+    sizes = np.bincount(stratify.grouped(groups, 5, 0), minlength=5)
     assert sizes.max() - sizes.min() <= 2
-    even = folds.grouped(groups, 5, 0, np.eye(3)[classes])
+    even = stratify.grouped(groups, 5, 0, np.eye(3)[classes])
     for c in range(3):
         share = np.bincount(even[classes == c], minlength=5) / (classes == c).sum()
         assert np.abs(share - 0.2).max() < 0.06
@@ -176,21 +176,21 @@ def test_stratified_groups_are_no_worse_than_scikit_learn_s():
     def unevenness(result):
         return np.std([[np.sum(classes[result == f] == c) for c in (0, 1)] for f in range(5)], axis=0).sum()
 
-    assert unevenness(folds.grouped(groups, 5, 0, np.eye(2)[classes])) <= unevenness(theirs) + 2
+    assert unevenness(stratify.grouped(groups, 5, 0, np.eye(2)[classes])) <= unevenness(theirs) + 2
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=6, max_size=80), st.integers(2, 5))
 def test_iterative_stratification_deals_out_every_row_and_its_rarest_label_evenly(hot, count):
     hot = np.array(hot)
-    result = folds.multilabel_stratified(hot, count, 1)
+    result = stratify.multilabel_stratified(hot, count, 1)
     assert set(result) <= set(range(count)) and len(result) == len(hot)
     present = hot[:, hot.any(0)]
     if present.size:
         rarest = present[:, present.sum(0).argmin()]
         sizes = np.bincount(result[rarest], minlength=count)
         assert sizes.max() - sizes.min() <= 1
-    np.testing.assert_array_equal(result, folds.multilabel_stratified(hot, count, 1))
+    np.testing.assert_array_equal(result, stratify.multilabel_stratified(hot, count, 1))
 
 
 def test_iterative_stratification_keeps_every_label_nearer_its_share_than_chance_does():
@@ -200,7 +200,7 @@ def test_iterative_stratification_keeps_every_label_nearer_its_share_than_chance
     def worst(result):
         return max(np.abs(np.bincount(result[label], minlength=5) - label.sum() / 5).max() for label in hot.T)
 
-    result = folds.multilabel_stratified(hot, 5, 0)
+    result = stratify.multilabel_stratified(hot, 5, 0)
     sizes = np.bincount(result)
     assert worst(result) < worst(rng.permutation(1500) % 5) / 3
     assert sizes.max() - sizes.min() <= 8

@@ -20,7 +20,7 @@ import yaml
 from pipeline import Checkout, changed
 from test_kaggle import KEY, answer, kaggle  # noqa: F401 - fixtures
 
-from eightfold import kaggle_client, manifest, nets, pixels, tensors
+from eightfold import dataset, kaggle_client, manifest, nets, pixels, tensors
 from eightfold.config import check_yaml_file, resolve
 from eightfold.files import UserError, read_json
 
@@ -113,7 +113,7 @@ def test_formulas_quoted_line_feeds_and_tags_are_ids_like_any_other(tmp_path):
     file = io.StringIO()
     csv.writer(file).writerows([("id", "label"), *((name, f"kind {n % 2}") for n, name in enumerate(names))])
     manifest.write_manifest(tmp_path / "out", manifest.build(of_table(tmp_path, file.getvalue())))
-    assert manifest.read_manifest(tmp_path / "out")[0]["id"].tolist() == names
+    assert dataset.read_manifest(tmp_path / "out")[0]["id"].tolist() == names
 
 
 # ---- configs

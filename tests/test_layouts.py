@@ -7,7 +7,7 @@ import pytest
 from inprocess import DEFAULTS, config_of, refused
 from miniatures import encoded, put, table
 
-from eightfold import folds, manifest
+from eightfold import dataset, folds, manifest
 from eightfold.listing import listing_digest
 
 
@@ -33,7 +33,7 @@ def test_columns_of_one_label_a_row_are_a_single_label_job_and_others_are_not(co
         rows(*cells)
         built = manifest.build(data)
         expected = [[float(str(cell) in ("1", "1.0", "True")) for cell in row] for row in cells]
-        assert built.info["task"] == "multi" and manifest.targets(built.table, built.info).tolist() == expected
+        assert built.info["task"] == "multi" and dataset.targets(built.table, built.info).tolist() == expected
         refused(data | {"multi": False}, "several labels" if sum(map(int, cells[0])) else "line 2: no label")
     rows((1, 2), (0, 1), (1, 0), (0, 1))
     refused(data, "line 2", "'2' in column 'a|b'", "0 or 1")
@@ -98,7 +98,7 @@ def test_thousands_of_classes_of_one_picture_each(tmp_path):
         put(tmp_path / "train" / f"{number}.png", content)
     table(tmp_path / "labels.csv", ["id", "label"], [(number, f"w {number:05d}") for number in range(2000)])
     built = manifest.build(DEFAULTS | {"root": str(tmp_path), "suffix": ".png"}, threads=2)
-    assert len(built.info["classes"]) == 2000 and len(set(manifest.targets(built.table, built.info))) == 2000
+    assert len(built.info["classes"]) == 2000 and len(set(dataset.targets(built.table, built.info))) == 2000
     found = folds.assign(built.table, built.info, {"method": "fastai07", "folds": 5}, 0)
     assert found["fold"].value_counts().tolist() == [400] * 5
 
@@ -149,7 +149,7 @@ def test_coco_pictures_may_have_several_labels_or_none(tmp_path):
     (tmp_path / "train2019.json").write_text(json.dumps(content))
     data = config_of("inaturalist2019", tmp_path)["data"]
     built = manifest.build(data | {"label": "name"})
-    hot = manifest.targets(built.table, built.info)
+    hot = dataset.targets(built.table, built.info)
     assert built.info["task"] == "multi" and hot[:3].sum(1).tolist() == [2, 0, 1]
     assert "999" in built.info["classes"]
     refused(data | {"multi": False}, "1 pictures have several labels", "image 1: 0, 1009")

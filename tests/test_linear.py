@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from eightfold import folds, linear, metrics, nets, tensors
+from eightfold import dataset, linear, nets, scoring, stratify, tensors
 from eightfold.files import UserError
 
 
@@ -36,7 +36,7 @@ def labels(images: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, np.n
 
 def no_choice(images: int) -> np.ndarray:
     """Inner folds that hold nothing out, so that the strength is the default."""
-    return np.full(images, folds.ALWAYS_TRAIN)
+    return np.full(images, dataset.ALWAYS_TRAIN)
 
 
 def reference(x: np.ndarray, targets: np.ndarray, c: float, weights: np.ndarray | None = None) -> LogisticRegression:
@@ -61,7 +61,7 @@ def test_two_classes_are_scikit_learns_at_twice_the_strength():
     scaler = StandardScaler().fit(x.numpy().astype(float))
     theirs = reference(scaler.transform(x.numpy().astype(float)), targets, 2 * path.chosen)
     with torch.no_grad():
-        ours = metrics.softmax(layer(x).numpy())
+        ours = scoring.softmax(layer(x).numpy())
     np.testing.assert_allclose(ours, theirs.predict_proba(scaler.transform(x.numpy().astype(float))), atol=1e-5)
 
 
@@ -70,7 +70,7 @@ def test_each_label_of_several_is_a_job_of_its_own():
     layer, path = linear.fit([x], hot, 3, no_choice(80))
     scaled = StandardScaler().fit_transform(x.numpy().astype(float))
     with torch.no_grad():
-        ours = metrics.sigmoid(layer(x).numpy())
+        ours = scoring.sigmoid(layer(x).numpy())
     for label in range(3):
         theirs = reference(scaled, hot[:, label], path.chosen).predict_proba(scaled)[:, 1]
         np.testing.assert_allclose(ours[:, label], theirs, atol=1e-5)
@@ -85,7 +85,7 @@ def test_an_image_weighs_the_same_however_many_views_it_has():
     scaler = StandardScaler().fit(stacked)
     theirs = reference(scaler.transform(stacked), np.tile(targets, 3), path.chosen, np.full(180, 1 / 3))
     with torch.no_grad():
-        ours = metrics.softmax(layer(x).numpy())
+        ours = scoring.softmax(layer(x).numpy())
     np.testing.assert_allclose(ours, theirs.predict_proba(scaler.transform(x.numpy().astype(float))), atol=1e-5)
     # And what is there three times over gives what is there once.
     once, thrice = (linear.fit([x] * count, targets, 3, no_choice(60))[0] for count in (1, 3))
@@ -158,7 +158,7 @@ def test_fewer_images_than_features_give_the_answer_of_the_whole_problem():
     scaled = StandardScaler().fit_transform(x.numpy().astype(float))
     theirs = reference(scaled, targets, 2 * path.chosen)
     with torch.no_grad():
-        np.testing.assert_allclose(metrics.softmax(layer(x).numpy()), theirs.predict_proba(scaled), atol=1e-5)
+        np.testing.assert_allclose(scoring.softmax(layer(x).numpy()), theirs.predict_proba(scaled), atol=1e-5)
 
 
 @pytest.mark.parametrize("narrow", [False, True])
@@ -195,7 +195,7 @@ def test_features_that_are_all_constant_answer_with_the_classes_shares():
     targets = np.array([0, 0, 0, 1])
     layer, _ = linear.fit([torch.full((4, 3), 2.5)], targets, 2, np.array([0, 1, 2, 0]))
     with torch.no_grad():
-        np.testing.assert_allclose(metrics.softmax(layer(torch.full((1, 3), 2.5)).numpy()), [[0.75, 0.25]], atol=1e-4)
+        np.testing.assert_allclose(scoring.softmax(layer(torch.full((1, 3), 2.5)).numpy()), [[0.75, 0.25]], atol=1e-4)
 
 
 def test_a_class_without_an_image_gets_a_finite_and_low_probability():
@@ -203,12 +203,12 @@ def test_a_class_without_an_image_gets_a_finite_and_low_probability():
     targets = np.array([0, 2, 3])[targets]  # of five classes, 1 and 4 have none
     layer, _ = linear.fit([x], targets, 5, np.arange(60) % 5)
     with torch.no_grad():
-        probabilities = metrics.softmax(layer(x).numpy())
+        probabilities = scoring.softmax(layer(x).numpy())
     assert np.isfinite(layer.weight.detach().numpy()).all() and (probabilities[:, [1, 4]] > 0).all()
     assert (probabilities[:, [1, 4]] < 1 / 61).all()
     present, _ = linear.fit([x], np.unique(targets, return_inverse=True)[1], 3, np.arange(60) % 5)
     with torch.no_grad():
-        alone = metrics.softmax(present(x).numpy())
+        alone = scoring.softmax(present(x).numpy())
     kept = probabilities[:, [0, 2, 3]]
     np.testing.assert_allclose(kept / kept.sum(1, keepdims=True), alone, atol=1e-5)
 
@@ -217,7 +217,7 @@ def test_a_single_class_is_answered_with_certainty_but_for_the_absent_ones():
     x, _ = data(9, 4, 2)
     layer, path = linear.fit([x], np.ones(9, np.int64), 3, np.arange(9) % 3)
     with torch.no_grad():
-        np.testing.assert_allclose(metrics.softmax(layer(x).numpy()), [[1 / 12, 10 / 12, 1 / 12]] * 9, atol=1e-6)
+        np.testing.assert_allclose(scoring.softmax(layer(x).numpy()), [[1 / 12, 10 / 12, 1 / 12]] * 9, atol=1e-6)
     assert path.losses == []
 
 
@@ -226,7 +226,7 @@ def test_a_label_that_all_or_none_have_is_answered_with_its_odds():
     hot[:, 0], hot[:, 2] = 1, 0
     layer, path = linear.fit([x], hot, 3, np.arange(30) % 3)
     with torch.no_grad():
-        ours = metrics.sigmoid(layer(x).numpy())
+        ours = scoring.sigmoid(layer(x).numpy())
     np.testing.assert_allclose(ours[:, 0], 30.5 / 31, atol=1e-5)
     np.testing.assert_allclose(ours[:, 2], 0.5 / 31, atol=1e-5)
     assert len(path.losses) > 1 and ours[:, 1].std() > 0.05
@@ -234,7 +234,7 @@ def test_a_label_that_all_or_none_have_is_answered_with_its_odds():
 
 def test_the_strength_is_the_one_that_scikit_learn_finds_best_on_the_same_folds():
     x, targets = data(150, 10, 3, noise=3.0)
-    inner = folds.stratified(targets, 5, 7)
+    inner = stratify.stratified(targets, 5, 7)
     _, path = linear.fit([x], targets, 3, inner)
     scaled = StandardScaler().fit_transform(x.numpy().astype(float))
 

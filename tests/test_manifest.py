@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from eightfold import manifest
+from eightfold import dataset, manifest
 from eightfold.candidates import natural_key
 from eightfold.config import resolve
 from eightfold.files import UserError
@@ -82,7 +82,7 @@ def ids(built, split):
 
 def test_rows_keep_the_order_of_the_table_then_the_test_pictures_naturally(kaggle, tmp_path):
     built = manifest.build(kaggle, threads=2)
-    assert built.table.columns.tolist() == manifest.COLUMNS
+    assert built.table.columns.tolist() == dataset.COLUMNS
     assert ids(built, "train") == ["b1", "a1", "b2", "a2"] and ids(built, "test") == ["9", "10"]
     assert built.table["labels"].tolist() == ["bee", "ant", "bee", "ant", "", ""]
     first = built.table.iloc[0]
@@ -92,8 +92,8 @@ def test_rows_keep_the_order_of_the_table_then_the_test_pictures_naturally(kaggl
     expected = {"task": "single", "classes": ["ant", "bee"], "separator": None, "root": str(tmp_path)}
     assert built.info.items() >= expected.items() and built.info["sample_submission"] is None
     assert built.info["counts"] == {"train": 4, "valid": 0, "test": 2, "rejected": 0, "unreadable": 0}
-    assert manifest.targets(built.table, built.info).tolist() == [1, 0, 1, 0, -1, -1]
-    assert manifest.targets(built.table, built.info).dtype == np.int64
+    assert dataset.targets(built.table, built.info).tolist() == [1, 0, 1, 0, -1, -1]
+    assert dataset.targets(built.table, built.info).dtype == np.int64
 
 
 def test_the_sample_gives_ids_and_order(kaggle, tmp_path):
@@ -149,7 +149,7 @@ def test_several_labels_are_n_hot(kaggle, tmp_path, separator):
     table(tmp_path / "labels.csv", rows)
     built = manifest.build(kaggle | {"separator": separator})
     assert built.info["task"] == "multi" and built.info["classes"] == ["sand", "sea", "sky"]
-    hot = manifest.targets(built.table, built.info)
+    hot = dataset.targets(built.table, built.info)
     assert hot.dtype == np.float32
     assert hot.tolist() == [[0, 1, 1], [0, 0, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 0]]
     assert built.table["labels"][2] == separator.join(["sky", "sand"])
@@ -158,14 +158,14 @@ def test_several_labels_are_n_hot(kaggle, tmp_path, separator):
 def test_written_and_read_back_it_is_the_same(kaggle, tmp_path):
     built = manifest.build(kaggle)
     manifest.write_manifest(tmp_path / "out", built)
-    read, info = manifest.read_manifest(tmp_path / "out")
+    read, info = dataset.read_manifest(tmp_path / "out")
     pd.testing.assert_frame_equal(read, built.table, check_dtype=False)
     assert info == built.info and read.index.tolist() == list(range(6))
-    assert all(read[name].dtype == np.int64 for name in manifest.NUMBERS)
+    assert all(read[name].dtype == np.int64 for name in dataset.NUMBERS)
     text = (tmp_path / "out/manifest.csv").read_text()
     (tmp_path / "out/manifest.csv").write_text(text.replace("b1,", "b7,", 1))
     with pytest.raises(UserError, match="not the table"):
-        manifest.read_manifest(tmp_path / "out")
+        dataset.read_manifest(tmp_path / "out")
 
 
 def test_equal_data_elsewhere_have_the_same_digest_and_changed_data_another(kaggle, tmp_path):
@@ -210,7 +210,7 @@ def test_odd_ids_survive(kaggle, tmp_path):
     rows = [(name, "ant" if number % 2 else "null") for number, name in enumerate(ODD)]
     table(tmp_path / "labels.csv", [*rows, ("a1", "ant"), ("a2", "ant"), ("b1", "null"), ("b2", "null")])
     manifest.write_manifest(tmp_path / "out", manifest.build(kaggle))
-    read, info = manifest.read_manifest(tmp_path / "out")
+    read, info = dataset.read_manifest(tmp_path / "out")
     assert read.loc[read["split"] == "train", "id"].tolist()[: len(ODD)] == ODD
     assert set(read.loc[read["split"] == "test", "id"]) == {*ODD, "9", "10"}
     assert info["classes"] == ["ant", "null"]
@@ -227,7 +227,7 @@ def test_any_ids_survive(names, tmp_path):
         picture(tmp_path / "train" / f"{name}.png")
     table(tmp_path / "labels.csv", [(name, f"class {number % 2}") for number, name in enumerate(names)])
     manifest.write_manifest(tmp_path / "out", manifest.build(DEFAULTS | {"root": str(tmp_path), "suffix": ".png"}))
-    assert manifest.read_manifest(tmp_path / "out")[0]["id"].tolist() == names
+    assert dataset.read_manifest(tmp_path / "out")[0]["id"].tolist() == names
 
 
 def test_sub_folders_suffixes_in_ids_a_byte_order_mark_and_other_columns(kaggle, tmp_path):
@@ -512,7 +512,7 @@ def test_group_and_fold_columns_ride_along_as_text(kaggle, tmp_path):
     table(tmp_path / "labels.csv", rows, ("id", "label", "patient", "fold"))
     data = kaggle | {"group": "patient", "fold": "fold"}
     manifest.write_manifest(tmp_path / "out", built := manifest.build(data))
-    read, _ = manifest.read_manifest(tmp_path / "out")
+    read, _ = dataset.read_manifest(tmp_path / "out")
     assert read["group"].tolist() == ["007", "nan", "007", "7", "", ""]
     assert read["fold_given"].tolist() == ["1", "0", "1", "0", "", ""]
     assert built.info["digest"] != manifest.build(kaggle).info["digest"]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from eightfold import metrics
+from eightfold import metrics, scoring
 from eightfold.files import UserError
 
 
@@ -32,8 +32,8 @@ CASES = st.tuples(st.integers(0, 999), st.integers(12, 40), st.integers(3, 6))
 def test_single_label_metrics_are_scikit_learn_s(case):
     p, t = single(*case)
     said = p.argmax(1)
-    np.testing.assert_allclose(metrics.log_loss(p, t), reference.log_loss(t, p, labels=range(p.shape[1])))
-    np.testing.assert_allclose(metrics.accuracy(p, t), reference.accuracy_score(t, said))
+    np.testing.assert_allclose(scoring.log_loss(p, t), reference.log_loss(t, p, labels=range(p.shape[1])))
+    np.testing.assert_allclose(scoring.accuracy(p, t), reference.accuracy_score(t, said))
     np.testing.assert_allclose(metrics.balanced_accuracy(said, t), reference.balanced_accuracy_score(t, said))
     for kind in ("macro", "micro", "weighted"):
         ours = getattr(metrics, f"f1_{kind}")(said, t)
@@ -60,7 +60,7 @@ def test_multi_label_metrics_are_scikit_learn_s(case):
     np.testing.assert_allclose(metrics.roc_auc(p, t), reference.roc_auc_score(t, p))
     np.testing.assert_allclose(metrics.average_precision(p, t), reference.average_precision_score(t, p))
     losses = [reference.log_loss(t[:, c], p[:, c], labels=[0, 1]) for c in range(t.shape[1])]
-    np.testing.assert_allclose(metrics.log_loss(p, t, clip=np.finfo(float).eps), np.mean(losses))
+    np.testing.assert_allclose(scoring.log_loss(p, t, clip=np.finfo(float).eps), np.mean(losses))
 
 
 def test_two_classes_are_scored_by_the_positive_one():
@@ -103,7 +103,7 @@ def test_ranked_answers_by_their_definition(case, k):
 def test_the_clip_bounds_a_confident_mistake():
     p, t = np.array([[1.0, 0.0], [0.3, 0.7]]), np.array([1, 1])
     expected = -(np.log(0.01) + np.log(0.7)) / 2
-    np.testing.assert_allclose(metrics.log_loss(p, t, clip=0.01), expected)
+    np.testing.assert_allclose(scoring.log_loss(p, t, clip=0.01), expected)
 
 
 def test_a_number_in_the_name_takes_the_place_of_k():

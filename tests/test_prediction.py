@@ -7,7 +7,7 @@ import torch
 from eightfold import activations, finished, inference, nets, prediction, shards, tensors
 from eightfold.devices import Device
 from eightfold.files import UserError, file_digest, write_json
-from eightfold.metrics import probabilities_of
+from eightfold.scoring import probabilities_of
 
 CPU = Device(torch.device("cpu"), torch.float32)
 

@@ -392,7 +392,7 @@ def test_report_door(tmp_path):
 
 @pytest.mark.parametrize("task", ["single", "multi", "nothing held out"])
 def test_review_door(tmp_path, task):
-    from eightfold import manifest, pixels
+    from eightfold import dataset, pixels
 
     rng = np.random.default_rng(0)
     classes = ["id", "label", EVIL]
@@ -402,7 +402,7 @@ def test_review_door(tmp_path, task):
     table = table.assign(group="", fold_given="", width=8, height=8, mode="RGB", bytes=1, sha256="x", status="ok")
     info = {"task": "multi" if task == "multi" else "single", "classes": classes, "separator": "|", "root": "."}
     info["counts"] = {"train": 12, "valid": 0, "test": 1, "rejected": 0}
-    info["digest"] = manifest.identity(table, info)
+    info["digest"] = dataset.identity(table, info)
     write_table(tmp_path / "manifest.csv", table)
     write_json(tmp_path / "manifest.json", info)
     pixels.pack(tmp_path / "px", list(rng.integers(0, 255, (13, 8, 8, 3), dtype=np.uint8)))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_training import STAGE, head, same, targets, trained, vectors, without_seconds
 
-from eightfold import metrics, stopping
+from eightfold import scoring, stopping
 from eightfold.files import UserError
 from eightfold.stopping import Best
 
@@ -90,7 +90,7 @@ def test_the_network_of_the_best_cycle_is_kept(tmp_path):
     trained(other, tmp_path / "other", source=Held(), stage=stage, snapshot=keep)
     assert same(one, ends[kept - 1]) and not same(one, ends[kept])
     logits = [end.eval()(vectors(held, 0)).detach().numpy() for end in ends]
-    losses = [metrics.row_losses(answer, targets()[held]).mean() for answer in logits]
+    losses = [scoring.row_losses(answer, targets()[held]).mean() for answer in logits]
     np.testing.assert_allclose(records.best.losses, losses[: kept + 1], rtol=1e-6)
 
 

@@ -15,7 +15,7 @@ from inprocess import DEFAULTS, TINY, config_of, refused, run_in_this_process
 from miniatures import encoded, put, table
 from PIL import Image
 
-from eightfold import images, manifest
+from eightfold import dataset, images, manifest
 from eightfold.files import UserError
 from eightfold.stores import Store
 
@@ -226,7 +226,7 @@ def test_pictures_in_bson_documents(tmp_path, monkeypatch):
     config = TINY | {"run": "cdiscount", "data": {"source": "csv", "root": "data", **BSON}}
     run_in_this_process(config, "results/cdiscount/submission.csv")
     assert checker.faults("cdiscount", tmp_path / "results/cdiscount/submission.csv", wanted) == []
-    table, info = manifest.read_manifest(next((tmp_path / "results/cache").glob("data-*")))
+    table, info = dataset.read_manifest(next((tmp_path / "results/cache").glob("data-*")))
     assert table["path"][1] == "train.bson/10" and info["classes"] == ["1000010653", "1000010660", "1000010667"]
     shown = images.open_image(Store("data", info["reading"]).read("train.bson/10"))
     np.testing.assert_array_equal(np.asarray(shown), np.asarray(images.open_image(io.BytesIO(encoded(1, 1, "JPEG")))))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from eightfold import activations, metrics, nets, runtime, schedules, stages, tensors, training
+from eightfold import activations, nets, runtime, schedules, scoring, stages, tensors, training
 from eightfold.devices import Device, device
 from eightfold.files import UserError
 from eightfold.sources import Activations
@@ -194,7 +194,7 @@ def test_several_labels_a_picture(tmp_path):
     records = trained(head(classes=3), tmp_path, y=hot)
     logits = torch.zeros(9, 3)
     assert 0 < records.epochs[-1]["valid_loss"] < 2 and 0 <= records.epochs[-1]["accuracy"] <= 1
-    assert metrics.probabilities_of(logits.numpy(), several=True) == pytest.approx(np.full((9, 3), 0.5))
+    assert scoring.probabilities_of(logits.numpy(), several=True) == pytest.approx(np.full((9, 3), 0.5))
 
 
 def test_the_rate_of_each_mini_batch_is_the_formula(tmp_path):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from eightfold import ensembles, evaluation, metrics, nets, training
+from eightfold import ensembles, evaluation, metrics, nets, scoring, training
 from eightfold.devices import Device
-from eightfold.evidence import mean_and_error
+from eightfold.scoring import mean_and_error
 
 CPU = Device(torch.device("cpu"), torch.float32)
 TRAIN, VALID, TEST = np.arange(300), np.arange(300, 500), np.arange(500, 1797)
@@ -57,7 +57,7 @@ def one_run(digits, trouble: str, seed: int, folder) -> tuple[np.ndarray, np.nda
         training.train(
             net, source, labels, TRAIN, VALID[:0], {"name": name, **stage}, [lr], 32, seed, CPU, False, resume, name
         )
-        found.append(metrics.softmax(training.logits_of(net, source, np.arange(len(values)), 0, CPU)))
+        found.append(scoring.softmax(training.logits_of(net, source, np.arange(len(values)), 0, CPU)))
     return np.stack(found), classes
 
 
@@ -70,7 +70,7 @@ def test_the_answer_is_no_worse_than_the_best_before_the_trouble(digits, trouble
         members = ensembles.members_of([(name, "end") for name in ("head", "longer", "last")], 1, [])
         equal = ensembles.Blend(members, ensembles.equal_weights(members), "arithmetic", False)
         blend = evaluation.greedy_blend(stack[:, VALID], classes[VALID], equal, judge)
-        losses = [metrics.losses(of[TEST], classes[TEST]) for of in (*stack, blend(stack))]
+        losses = [scoring.losses(of[TEST], classes[TEST]) for of in (*stack, blend(stack))]
         best = min(losses[:2], key=np.mean)
         harm.append((losses[2] - best).mean())
         paired.append((losses[3] - best).mean())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, fbeta_score
 
-from eightfold import metrics, tuning
+from eightfold import metrics, scoring, tuning
 from eightfold.metrics import Judge
 
 ALL = {"temperature": True, "clip": True, "thresholds": "global"}
@@ -14,23 +14,23 @@ def overconfident(seed: int, n: int, classes: int, factor: float) -> tuple[np.nd
     """Logits, ``factor`` times too large, of labels drawn from the honest ones; as probabilities."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1.5, (n, classes))
-    honest = metrics.softmax(logits)
+    honest = scoring.softmax(logits)
     targets = np.array([rng.choice(classes, p=row) for row in honest])
-    return metrics.softmax(factor * logits), targets
+    return scoring.softmax(factor * logits), targets
 
 
 def tagged(seed: int, n: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     logits = rng.normal(-1, 1.5, (n, classes))
-    hot = (rng.random((n, classes)) < metrics.sigmoid(logits)).astype(np.float32)
-    return metrics.sigmoid(logits), hot
+    hot = (rng.random((n, classes)) < scoring.sigmoid(logits)).astype(np.float32)
+    return scoring.sigmoid(logits), hot
 
 
 def graded(seed: int, n: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     targets = np.minimum(rng.geometric(0.45, n) - 1, classes - 1)
     seen = targets[:, None] + rng.normal(0.6, 0.8, (n, 1))
-    return metrics.softmax(-((seen - np.arange(classes)) ** 2)), targets
+    return scoring.softmax(-((seen - np.arange(classes)) ** 2)), targets
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
@@ -39,15 +39,15 @@ def test_the_temperature_undoes_a_known_factor(factor):
     found = tuning.fit_temperature(p, t)
     assert abs(found / factor - 1) < 0.1
     grid = np.geomspace(0.1, 10, 400)
-    best = min(metrics.log_loss(tuning.with_temperature(p, temperature, False), t) for temperature in grid)
-    assert metrics.log_loss(tuning.with_temperature(p, found, False), t) <= best + 1e-6
+    best = min(scoring.log_loss(tuning.with_temperature(p, temperature, False), t) for temperature in grid)
+    assert scoring.log_loss(tuning.with_temperature(p, found, False), t) <= best + 1e-6
 
 
 def test_the_temperature_of_tags_divides_their_logits():
     p, hot = tagged(1, 500, 4)
     again = tuning.with_temperature(tuning.with_temperature(p, 2.0, True), 0.5, True)
     np.testing.assert_allclose(again, p, atol=1e-9)
-    sharp = metrics.sigmoid(4 * np.log(p / (1 - p)))
+    sharp = scoring.sigmoid(4 * np.log(p / (1 - p)))
     assert abs(tuning.fit_temperature(sharp, hot) / 4 - 1) < 0.2
 
 
@@ -58,7 +58,7 @@ def test_calibration_lowers_the_cross_fitted_log_loss_and_says_so():
     step = found.steps[0]
     assert step["what"] == "temperature" and step["used"] and step["after"] < step["before"]
     assert step["in_sample"] <= step["after"]
-    np.testing.assert_allclose(step["after"], metrics.log_loss(found.probabilities, t))
+    np.testing.assert_allclose(step["after"], scoring.log_loss(found.probabilities, t))
     # Each part was answered with the temperature of the others, and of them alone.
     for part in range(5):
         inside = parts == part
@@ -80,7 +80,7 @@ def test_the_clip_is_found_where_confident_mistakes_are():
     p = np.eye(2)[t] * 0.998 + 0.001
     p[:8] = p[:8, ::-1]  # 2 % confidently wrong
     clip = tuning.fit_clip(p, t)
-    losses = {c: metrics.log_loss(tuning.clipped(p, c, False), t) for c in tuning.CLIPS}
+    losses = {c: scoring.log_loss(tuning.clipped(p, c, False), t) for c in tuning.CLIPS}
     assert clip == min(losses, key=losses.get) == 0.02
     judge, settings = Judge("log_loss", "single", list("ab")), ALL | {"temperature": False}
     found = tuning.tune(p, t, np.random.default_rng(0).permutation(400) % 4, judge, settings)
@@ -154,9 +154,9 @@ def five_folds(seed: int, multi_label: bool) -> tuple[np.ndarray, np.ndarray, np
     n, others = 250, 1000
     logits = rng.normal(-1 if multi_label else 0, 1.5, (n + others, 4))
     if multi_label:
-        link, truth = metrics.sigmoid, (rng.random(logits.shape) < metrics.sigmoid(logits)).astype(float)
+        link, truth = scoring.sigmoid, (rng.random(logits.shape) < scoring.sigmoid(logits)).astype(float)
     else:
-        link, truth = metrics.softmax, np.array([rng.choice(4, p=row) for row in metrics.softmax(logits)])
+        link, truth = scoring.softmax, np.array([rng.choice(4, p=row) for row in scoring.softmax(logits)])
     fold = np.arange(n) % 5
     networks = link(1.5 * (logits + rng.normal(0, 1.5, (5, *logits.shape))))
     return networks[fold, np.arange(n)], truth[:n], fold, networks[:, n:].mean(0), truth[n:]
@@ -170,7 +170,7 @@ def test_a_temperature_of_single_networks_spoils_the_mean_of_folds_and_is_not_pu
         found = tuning.tune(p, truth, fold, judge, settings)
         assert found.values["temperature"] > 1.2  # each network for itself wants it
         cooled = tuning.with_temperature(mean, found.values["temperature"], False)
-        with_it.append(metrics.log_loss(cooled, hidden) - metrics.log_loss(mean, hidden))
+        with_it.append(scoring.log_loss(cooled, hidden) - scoring.log_loss(mean, hidden))
         kept = tuning.tune(p, truth, fold, judge, tuning.for_an_average(settings))
         assert kept.values == tuning.untuned("log_loss")
     assert np.mean(with_it) > 3 * np.std(with_it, ddof=1) / 8**0.5 > 0

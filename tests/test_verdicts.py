@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from eightfold import evaluation, evidence, metrics, report, tensors
+from eightfold import evaluation, evidence, metrics, report, scoring, tensors
 from eightfold.files import UserError, write_json
 from eightfold.verdicts import TITLES, stage_of, verdict, verdicts, weights_by_stage
 
@@ -199,7 +199,7 @@ def test_other_rows_are_not_compared_and_nothing_measured_is_none():
     assert evidence.of_run(stages, targets)[1]["before"] is None
     assert evidence.of_run(stages, targets)[1]["training"] is None
     assert evidence.of_run([stage(rows=np.arange(0))], targets) == []
-    assert evidence.mean_and_error(np.array([2.0])) == (2.0, None)
+    assert scoring.mean_and_error(np.array([2.0])) == (2.0, None)
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -207,12 +207,12 @@ def test_losses_and_right_answers_of_rows_have_the_means_that_are_reported(sever
     rng = np.random.default_rng(3)
     logits = rng.normal(0, 2, (50, 4))
     targets = rng.integers(0, 2, (50, 4)).astype(np.float32) if several else rng.integers(0, 4, 50)
-    chances = metrics.probabilities_of(logits, several)
+    chances = scoring.probabilities_of(logits, several)
     tensor, truth = torch.tensor(logits), torch.tensor(targets)
     of_torch = torch.nn.functional.binary_cross_entropy_with_logits if several else torch.nn.functional.cross_entropy
     expected = of_torch(tensor, truth.double() if several else truth, reduction="none").numpy()
-    np.testing.assert_allclose(metrics.losses(chances, targets), expected.mean(1) if several else expected, rtol=1e-9)
-    assert evidence.correct(chances, targets).mean() == pytest.approx(metrics.accuracy(chances, targets))
+    np.testing.assert_allclose(scoring.losses(chances, targets), expected.mean(1) if several else expected, rtol=1e-9)
+    assert evidence.correct(chances, targets).mean() == pytest.approx(scoring.accuracy(chances, targets))
 
 
 def test_a_stage_is_read_with_its_predictions_and_those_of_another_are_refused(tmp_path):

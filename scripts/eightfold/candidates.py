@@ -15,7 +15,8 @@ from eightfold.listing import LITTER, is_folder
 from eightfold.ordering import natural_key
 from eightfold.schema import is_table
 from eightfold.stores import Store
-from eightfold.tables import Row, listed, nearest, refuse_duplicates
+from eightfold.tables import Row, nearest, refuse_duplicates
+from eightfold.wording import listed
 
 log = logging.getLogger("eightfold")
 

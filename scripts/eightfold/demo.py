@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from eightfold.files import write_text
-from eightfold.folds import stratified
+from eightfold.stratify import stratified
 
 PX = 32  # side of the pictures; the digits are 8 x 8
 HELD_BACK = 5  # one in this many is a test picture

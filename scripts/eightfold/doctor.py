@@ -226,11 +226,11 @@ def _caches(plan: Plan) -> Iterator[Finding]:
 
 def _files(plan: Plan) -> Iterator[tuple[str, Callable[[], object]]]:
     """(what to delete where it is damaged, the check) of each file that has a digest."""
-    from eightfold import manifest
+    from eightfold import dataset
     from eightfold.pixels import Pixels
 
     if Path(plan.data_folder, "manifest.json").is_file():
-        yield plan.data_folder, lambda: manifest.read_manifest(plan.data_folder)
+        yield plan.data_folder, lambda: dataset.read_manifest(plan.data_folder)
     for size in sorted({stage["size"] for stage in plan.stages.values()}):
         folder = plan.pixels_folder(size)
         if Path(folder, "pixels.json").is_file():

@@ -1,11 +1,14 @@
 """Pictures that are there twice: the same bytes, or nearly the same to the eye; and what that spoils."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from eightfold.files import UserError
 from eightfold.images import THUMB
 
 COLUMNS = ["id_a", "id_b", "kind", "distance", "split_a", "split_b", "labels_a", "labels_b", "conflict", "leak"]
@@ -87,3 +90,15 @@ def summary(pairs: pd.DataFrame) -> dict:
     """Counts of pairs by kind, and of the conflicts and leaks among them."""
     counts = {kind: int((pairs["kind"] == kind).sum()) for kind in ("identical", "near")}
     return counts | {name: int(pairs[name].astype(bool).sum()) for name in ("conflict", "leak")}
+
+
+def read_thumbnails(folder: str | os.PathLike, rows: int) -> np.ndarray:
+    """The thumbnails of a written manifest of that many rows. Raises UserError where they are damaged."""
+    path = Path(folder, "thumbnails.npy")
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); delete the folder and run again") from error
+    if found.shape != (rows, THUMB, THUMB):
+        raise UserError(f"{path}: {len(found)} thumbnails of {rows} pictures; delete the folder and run again")
+    return found

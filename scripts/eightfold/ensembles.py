@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from eightfold import metrics
+from eightfold import scoring
 from eightfold.files import UserError, read_json
 from eightfold.prediction import mean_members, view_weights
 from eightfold.randomness import generator
@@ -181,8 +181,8 @@ def _mean_space(average: str, several: bool) -> tuple[Callable, Callable]:
     if average == "arithmetic":
         return (lambda p: p), (lambda mean: mean)
     if several:
-        return (lambda p: np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(1 - p, 1e-300))), metrics.sigmoid
-    return (lambda p: np.log(np.maximum(p, 1e-300))), metrics.softmax
+        return (lambda p: np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(1 - p, 1e-300))), scoring.sigmoid
+    return (lambda p: np.log(np.maximum(p, 1e-300))), scoring.softmax
 
 
 # ---- what each adds

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from eightfold import ensembles, manifest, metrics, prediction, tensors, tuning
+from eightfold import dataset, ensembles, metrics, prediction, scoring, tensors, tuning
 from eightfold.ensembles import Blend, Member
 from eightfold.files import checked, read_json
 from eightfold.metrics import Judge
@@ -31,12 +31,12 @@ def open_job(folder: str | os.PathLike, settings: Mapping) -> Job:
 
     Raises UserError where the metric does not fit the job.
     """
-    table, info = manifest.read_manifest(folder)
+    table, info = dataset.read_manifest(folder)
     classes, task = info["classes"], info["task"]
     positive = classes.index(settings["positive"]) if settings["positive"] in classes else len(classes) - 1
     metrics.check_fit(settings["metric"], task, classes, info["ordered"])
     judge = Judge(settings["metric"], task, classes, positive)
-    return Job(table, info["digest"], manifest.targets(table, info), classes, task == "multi", judge)
+    return Job(table, info["digest"], dataset.targets(table, info), classes, task == "multi", judge)
 
 
 class Answers(NamedTuple):
@@ -56,7 +56,7 @@ def read_answers(path: str | os.PathLike, members: Sequence[Member], tta: Mappin
     for stage, network in dict.fromkeys((m.stage, m.network) for m in members if m.stage is not None):
         logits = found[f"{stage}.{network}"].numpy()  # (views, n, classes)
         of_network = ensembles.of_network(
-            metrics.probabilities_of(logits, multi_label), tta["weights"], tta["average"], multi_label
+            scoring.probabilities_of(logits, multi_label), tta["weights"], tta["average"], multi_label
         )
         made |= {(stage, network, views): p for views, p in zip((1, len(logits)), of_network, strict=False)}
     return Answers(
@@ -89,7 +89,7 @@ def of_stage(told: dict, predicted: str | os.PathLike, targets: np.ndarray, judg
     figures = told["metrics"]
     if len(found["rows"]):
         logits, rows = found["logits"].numpy(), found["rows"].numpy()
-        figures = metrics.summary(metrics.probabilities_of(logits, targets.ndim == 2), targets[rows], judge)
+        figures = metrics.summary(scoring.probabilities_of(logits, targets.ndim == 2), targets[rows], judge)
     return {key: told[key] for key in ("stage", "fold", "train_loss", "lr", "epochs")} | figures
 
 
@@ -122,7 +122,7 @@ def greedy_blend(stack: np.ndarray, targets: np.ndarray, equal: Blend, judge: Ju
         def loss(probabilities: np.ndarray) -> float:
             if of_truth:
                 return float(-np.log(np.maximum(probabilities, tuning.TINY)).mean())
-            return sign * (judge(probabilities, truth) if by_metric else metrics.log_loss(probabilities, truth))
+            return sign * (judge(probabilities, truth) if by_metric else scoring.log_loss(probabilities, truth))
 
         return ensembles.greedy(stack[:, rows], loss, equal.average, equal.several)
 
@@ -149,7 +149,7 @@ def judged(
     parts = tuning.parts_of(fold, settings["seed"])
 
     def figures(probabilities: np.ndarray) -> dict:
-        return {judge.name: judge(probabilities, targets), "log_loss": metrics.log_loss(probabilities, targets)}
+        return {judge.name: judge(probabilities, targets), "log_loss": scoring.log_loss(probabilities, targets)}
 
     def both(chosen: Blend, members: np.ndarray) -> np.ndarray:
         """The answer of members (members, n, classes), and that of their plain views: (n, 2, classes)."""

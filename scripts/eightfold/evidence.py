@@ -9,17 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eightfold import metrics, tensors
+from eightfold import metrics, scoring, tensors
 from eightfold.files import read_json
 from eightfold.metrics import Judge
-
-
-def mean_and_error(values: np.ndarray) -> tuple[float | None, float | None]:
-    """Mean of independent values and its standard error, s / sqrt(n); None for what so few values do not give."""
-    if not len(values):
-        return None, None
-    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-    return float(np.mean(values)), error
+from eightfold.scoring import mean_and_error
 
 
 def difference(now: np.ndarray, then: np.ndarray) -> dict:
@@ -56,11 +49,11 @@ def of_run(stages: Sequence[Mapping], targets: np.ndarray, judge: Judge | None =
             by_name.setdefault(stage["stage"], []).append(stage)
     found, before = [], None
     for name, folds in by_name.items():
-        answers = [metrics.probabilities_of(fold["logits"], targets.ndim == 2) for fold in folds]
+        answers = [scoring.probabilities_of(fold["logits"], targets.ndim == 2) for fold in folds]
         truth = [targets[fold["rows"]] for fold in folds]
         here = {
             "rows": np.concatenate([fold["rows"] for fold in folds]),
-            "losses": np.concatenate([metrics.losses(*pair) for pair in zip(answers, truth, strict=True)]),
+            "losses": np.concatenate([scoring.losses(*pair) for pair in zip(answers, truth, strict=True)]),
             "correct": np.concatenate([correct(*pair) for pair in zip(answers, truth, strict=True)]),
         }
         errors = {"accuracy": mean_and_error(here["correct"])[1], "log_loss": mean_and_error(here["losses"])[1]}

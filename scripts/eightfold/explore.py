@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from eightfold import images, plots
+from eightfold.dataset import split_labels
 from eightfold.sheets import ellipsis, sheet
 from eightfold.stores import Store
-from eightfold.tables import split_labels
 
 MOST_BARS = 40  # classes that are still read as one bar each
 CLASSES_SHOWN, EACH = 10, 4  # on the sample sheet

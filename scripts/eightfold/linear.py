@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from eightfold import folds, nets
+from eightfold import dataset, nets, stratify
 
 # Strengths that are tried, the strongest penalty first: where the loss has risen for PATIENCE of them, the rest, which take
 # the longest, are left out.
@@ -174,18 +174,18 @@ def inner_folds(fold: np.ndarray, table: pd.DataFrame, targets: np.ndarray, seed
     """
     own = np.unique(fold[fold >= 0])
     if len(own) >= 3:
-        return np.where(fold >= 0, np.searchsorted(own, fold) % INNER_FOLDS, folds.ALWAYS_TRAIN)
+        return np.where(fold >= 0, np.searchsorted(own, fold) % INNER_FOLDS, dataset.ALWAYS_TRAIN)
     grouped = "group" in table and bool((table["group"] != "").any())
-    unit = folds.units(table.reset_index(drop=True), "group" if grouped else None)
+    unit = stratify.units(table.reset_index(drop=True), "group" if grouped else None)
     first = np.unique(unit)
     count = min(INNER_FOLDS, len(first))
     if count < 2:
-        return np.full(len(unit), folds.ALWAYS_TRAIN)
+        return np.full(len(unit), dataset.ALWAYS_TRAIN)
     if grouped:
         hot = targets if targets.ndim == 2 else np.eye(int(targets.max()) + 1)[targets]
-        return folds.grouped(unit, count, seed, hot)
-    dealt = np.full(len(unit), folds.ALWAYS_TRAIN)
-    deal = folds.stratified if targets.ndim == 1 else folds.stratified_multi
+        return stratify.grouped(unit, count, seed, hot)
+    dealt = np.full(len(unit), dataset.ALWAYS_TRAIN)
+    deal = stratify.stratified if targets.ndim == 1 else stratify.stratified_multi
     dealt[first] = deal(targets[first], count, seed)
     return dealt[unit]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from eightfold import folds, metrics, nets, regularise, schedules
+from eightfold import nets, regularise, schedules, scoring, stratify
 from eightfold.devices import Device
 from eightfold.randomness import generator, seed_for
 from eightfold.runtime import counted, progress
@@ -196,7 +196,7 @@ def inner_splits(
     count = min(INNER_FOLDS, len(sizes))
     if count < 2:
         return []
-    fold = folds.inner(targets[rows], unit, count, int(source.integers(2**31)))
+    fold = stratify.inner(targets[rows], unit, count, int(source.integers(2**31)))
     return [(rows[fold != i], rows[fold == i]) for i in range(count)]
 
 
@@ -259,7 +259,7 @@ def _losses_of(net, source, targets, train_rows, rows, stage, device) -> np.ndar
     Where the stage makes classes count alike, so does this. What is not a number counts as _INFINITE.
     """
     logits, wanted = logits_of(net, source, rows, 0, device), targets[rows]
-    losses = metrics.row_losses(logits, wanted)
+    losses = scoring.row_losses(logits, wanted)
     if "balanced" in (stage.get("class_weights"), stage.get("sampler")) and targets.ndim == 1:
         losses *= regularise.balanced_weights(targets[train_rows], regularise.classes_of(targets))[wanted]
     return np.nan_to_num(losses, nan=_INFINITE, posinf=_INFINITE)

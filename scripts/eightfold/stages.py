@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
-from eightfold import folds, manifest, nets, stopping
+from eightfold import dataset, nets, stopping, stratify
 from eightfold.devices import Device
 from eightfold.files import UserError, checked, read_json
 from eightfold.pixels import Pixels
@@ -50,12 +50,12 @@ def setting_of(given, settings: dict, fold: str, device: Device) -> Setting:
 
     A head stage learns on cached activations and needs no trunk; a stage of all layers learns on views of pixels.
     """
-    table, info = manifest.read_manifest(Path(given.manifest).parent)
+    table, info = dataset.read_manifest(Path(given.manifest).parent)
     weights, seed, stage = read_json(given.weights_identity), settings["seed"], settings["stage"]
-    train_rows, valid_rows = folds.train_valid_rows(folds.read_folds(given.folds), fold)
-    targets, held_back = manifest.targets(table, info), np.empty(0, np.int64)
+    train_rows, valid_rows = dataset.train_valid_rows(dataset.read_folds(given.folds), fold)
+    targets, held_back = dataset.targets(table, info), np.empty(0, np.int64)
     if settings["holds_back"]:
-        units = folds.units(table, "group")
+        units = stratify.units(table, "group")
         train_rows, held_back = stopping.split(targets, train_rows, units, (seed, fold))
     head = getattr(given, "head", None) or None
     if head:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from eightfold import folds
+from eightfold import stratify
 from eightfold.files import UserError
 from eightfold.randomness import generator
 
@@ -53,5 +53,5 @@ def split(targets: np.ndarray, rows: np.ndarray, units: np.ndarray, keys: tuple)
             f"images count as one) too few would be left; at least {FEWEST} are needed. Leave `until` out of the recipe"
         )
     key = int(generator(*keys, "held back").integers(2**31))
-    fold = folds.inner(targets[rows], unit, HELD_BACK, key)
+    fold = stratify.inner(targets[rows], unit, HELD_BACK, key)
     return rows[fold != 0], rows[fold == 0]

@@ -15,8 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eightfold.dataset import split_labels
 from eightfold.files import UserError
 from eightfold.stores import Store, cell_text
+from eightfold.wording import listed
 
 log = logging.getLogger("eightfold")
 
@@ -128,13 +130,6 @@ def _labelled(store: Store, data: dict, key: str) -> list[Row]:
             labels = split_labels(cells[0].strip(), data["separator"])
         found.append(Row(place, name, labels, extra.get("group", ""), extra.get("fold", "")))
     return found
-
-
-def split_labels(cell: str, joint: str | None) -> tuple[str, ...]:
-    """The class names in a label cell, each once. Without a separator the cell is one name, spaces and all."""
-    if joint is None:
-        return (cell,) if cell else ()
-    return tuple(dict.fromkeys(name for part in cell.split(joint) if (name := part.strip())))
 
 
 def columns(store: Store, data: dict, key: str, wanted: dict[str, str | None]) -> list[tuple[str, list[str]]]:
@@ -272,12 +267,6 @@ def _coco(store: Store, data: dict, key: str, labelled: bool) -> list[Row]:
 
 
 # ---- messages
-
-
-def listed(items: Collection[str], most: int = 10) -> str:
-    """The first items one a line, and how many more there are: for error messages."""
-    lines = [f"\n  {item}" for item in list(items)[:most]]
-    return "".join(lines) + (f"\n  ... and {len(items) - most} more" if len(items) > most else "")
 
 
 def nearest(name: str, known: Collection[str], what: str) -> str:

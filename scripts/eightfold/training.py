@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from eightfold import inference, metrics, nets, regularise, schedules, tensors
+from eightfold import inference, nets, regularise, schedules, scoring, tensors
 from eightfold.averaging import Average, refresh_batchnorm
 from eightfold.devices import Device, out_of_memory
 from eightfold.distributed import Ranks, of_whole_batch
@@ -75,7 +75,7 @@ def losses_on_training_images(
         rows = np.sort(generator(seed, "training loss").choice(rows, MOST_EVALUATED, replace=False))
     view = 0 if source.holds(rows, 0) else stage["first_view"]
     logits = logits_of(net, source, rows, view, device)
-    return metrics.losses(metrics.probabilities_of(logits, targets.ndim == 2), targets[rows]), view
+    return scoring.losses(scoring.probabilities_of(logits, targets.ndim == 2), targets[rows]), view
 
 
 class Stepper:
@@ -369,7 +369,7 @@ def _held_back_loss(net, source, targets, rows, stage, device, ranks) -> float:
     view = 0 if source.holds(rows, 0) else stage["first_view"]
     rows = np.asarray(rows)
     logits = ranks.together(lambda own: logits_of(net, source, own, view, device), rows)
-    return float(metrics.row_losses(logits, targets[rows]).mean())
+    return float(scoring.row_losses(logits, targets[rows]).mean())
 
 
 def _kept(records: Records, resume: Path) -> str:
@@ -404,9 +404,9 @@ def _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, 
     if len(valid_rows):
         logits = ranks.together(lambda rows: logits_of(net, source, rows, 0, device), valid_rows)
         records.valid_logits = logits
-        chances = metrics.probabilities_of(logits, targets.ndim == 2)
-        records.valid_losses.append(metrics.losses(chances, targets[valid_rows]).astype(np.float32))
-        scores = metrics.summary(chances, targets[valid_rows])
+        chances = scoring.probabilities_of(logits, targets.ndim == 2)
+        records.valid_losses.append(scoring.losses(chances, targets[valid_rows]).astype(np.float32))
+        scores = scoring.figures(chances, targets[valid_rows])
         row.update(valid_loss=scores["log_loss"], accuracy=scores["accuracy"])
         line += f", valid loss {row['valid_loss']:.4f}, accuracy {row['accuracy']:.4f}"
     row["seconds"] = seconds

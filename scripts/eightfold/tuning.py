@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eightfold import metrics
+from eightfold import metrics, scoring
 from eightfold.metrics import Judge
 from eightfold.randomness import generator
 
@@ -71,8 +71,8 @@ def with_temperature(probabilities: np.ndarray, temperature: float, several: boo
         return probabilities
     if several:
         p = np.clip(probabilities, TINY, 1 - 1e-12)
-        return metrics.sigmoid(np.log(p / (1 - p)) / temperature)
-    return metrics.softmax(np.log(np.maximum(probabilities, TINY)) / temperature)
+        return scoring.sigmoid(np.log(p / (1 - p)) / temperature)
+    return scoring.softmax(np.log(np.maximum(probabilities, TINY)) / temperature)
 
 
 def golden_section(f: Callable[[float], float], low: float, high: float, tolerance: float = 1e-4) -> float:
@@ -96,7 +96,7 @@ def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> float:
     """The temperature of least log loss (Guo et al. 2017), from 1/20 to 20; the loss is convex in its inverse."""
     several = targets.ndim == 2
     found = golden_section(
-        lambda t: metrics.log_loss(with_temperature(probabilities, float(np.exp(t)), several), targets), -3, 3
+        lambda t: scoring.log_loss(with_temperature(probabilities, float(np.exp(t)), several), targets), -3, 3
     )
     return float(np.exp(found))
 
@@ -112,7 +112,7 @@ def clipped(probabilities: np.ndarray, clip: float, several: bool) -> np.ndarray
 
 def fit_clip(probabilities: np.ndarray, targets: np.ndarray) -> float:
     """The clip of least log loss among ``CLIPS``: bounds what one confident mistake costs."""
-    losses = [metrics.log_loss(clipped(probabilities, clip, targets.ndim == 2), targets) for clip in CLIPS]
+    losses = [scoring.log_loss(clipped(probabilities, clip, targets.ndim == 2), targets) for clip in CLIPS]
     return CLIPS[int(np.argmin(losses))]
 
 
@@ -191,7 +191,7 @@ def tune(probabilities: np.ndarray, targets: np.ndarray, parts: np.ndarray, judg
         return Tuned(values, steps, probabilities, None)
 
     def loss(p: np.ndarray) -> float:
-        return metrics.log_loss(p, targets)
+        return scoring.log_loss(p, targets)
 
     if settings["temperature"]:
         value = fit_temperature(probabilities, targets)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 
 def share_error(share: float | None, images: int | None) -> float | None:
@@ -66,3 +66,9 @@ def memory_text(megabytes: float | None) -> str:
     if megabytes is None:
         return "–"
     return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
+
+
+def listed(items: Collection[str], most: int = 10) -> str:
+    """The first items one a line, and how many more there are: for error messages."""
+    lines = [f"\n  {item}" for item in list(items)[:most]]
+    return "".join(lines) + (f"\n  ... and {len(items) - most} more" if len(items) > most else "")
