@@ -42,9 +42,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: 
 from measure import ROOT, Skipped, machine, name_of  # noqa: E402
 from scipy.stats import t as student  # noqa: E402
 
-from eightfold import demo, nets, plots, schema, solar  # noqa: E402
-from eightfold.config import check_yaml_file, resolve  # noqa: E402
-from eightfold.files import UserError, read_json, write_json, write_text  # noqa: E402
+from eightfold.config import schema  # noqa: E402
+from eightfold.config.resolve import check_yaml_file, resolve  # noqa: E402
+from eightfold.core.files import UserError, read_json, write_json, write_text  # noqa: E402
+from eightfold.net import nets  # noqa: E402
+from eightfold.raw import demo, solar  # noqa: E402
+from eightfold.review import plots  # noqa: E402
 
 RESULTS, README = HERE / "results" / "accuracy.json", HERE / "README.md"
 BEGIN, END = "<!-- accuracy: written by accuracy.py -->", "<!-- /accuracy -->"

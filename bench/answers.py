@@ -20,10 +20,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from eightfold import dataset, ensembles, evaluation, scoring, tuning
-from eightfold.config import check_yaml_file, resolve
-from eightfold.metrics import Judge
-from eightfold.plan import Plan
+from eightfold.config.plan import Plan
+from eightfold.config.resolve import check_yaml_file, resolve
+from eightfold.inputs import dataset
+from eightfold.net import scoring
+from eightfold.predict import ensembles, evaluation, tuning
+from eightfold.predict.metrics import Judge
 
 DIVISIONS = 6
 

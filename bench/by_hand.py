@@ -18,9 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
-from eightfold import nets
-from eightfold.devices import computes_bfloat16
-from eightfold.runtime import keep_freed_memory
+from eightfold.core.devices import computes_bfloat16
+from eightfold.core.runtime import keep_freed_memory
+from eightfold.net import nets
 
 STRENGTHS = 10.0 ** np.arange(-5, 0.1, 0.5)
 

@@ -4,7 +4,7 @@ import math
 from html import escape
 from pathlib import Path
 
-from eightfold.files import write_text
+from eightfold.core.files import write_text
 
 WIDTH, LEFT, STEP, TOP = 900, 290, 22, 58
 LEAST, MOST = 0.01, 1000.0

@@ -17,7 +17,7 @@ from fastai.vision.all import *  # noqa: F403 - as its users do
 from fastai_parts import learner_of, tune
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
-from eightfold.devices import computes_bfloat16
+from eightfold.core.devices import computes_bfloat16
 
 
 def processor_s() -> float:

@@ -11,9 +11,13 @@ from PIL import Image
 from rows import TUNED, Bench, row
 from torch import nn
 
-from eightfold import activations, images, lr_finder, nets, pixels, prediction, training
-from eightfold.devices import Device, device
-from eightfold.sources import Views
+from eightfold.core.devices import Device, device
+from eightfold.inputs import activations, pixels
+from eightfold.inputs.sources import Views
+from eightfold.net import nets
+from eightfold.predict import prediction
+from eightfold.raw import images
+from eightfold.train import lr_finder, training
 
 SIZE, BATCH = 224, 64
 AUGMENTATION = {"preset": "side_on", "max_zoom": 1.1, "max_rotate": 10, "max_light": 0.05, "crop": "random"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from measure import Skipped
 
-from eightfold.devices import computes_bfloat16
+from eightfold.core.devices import computes_bfloat16
 
 
 class Peer:

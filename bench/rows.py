@@ -76,7 +76,8 @@ class Bench:
     @cached_property
     def packed(self):
         """The photos as packed pixels of 256 px short side."""
-        from eightfold import images, pixels
+        from eightfold.inputs import pixels
+        from eightfold.raw import images
 
         pixels.pack(self.folder / "packed", (pixels.resized(images.open_image(path), 256) for path in self.photos))
         return pixels.Pixels(self.folder / "packed")

@@ -28,8 +28,8 @@ import recipe  # noqa: E402, F401
 from measure import Skipped, machine, name_of  # noqa: E402
 from rows import ROWS, Bench  # noqa: E402
 
-from eightfold.files import read_json, write_json  # noqa: E402
-from eightfold.runtime import keep_freed_memory  # noqa: E402
+from eightfold.core.files import read_json, write_json  # noqa: E402
+from eightfold.core.runtime import keep_freed_memory  # noqa: E402
 
 GROUPS = ("pixels", "views", "network", "stages", "overheads", "growth", "recipe")
 

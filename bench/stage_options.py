@@ -22,12 +22,15 @@ from scipy.stats import t as student
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from eightfold import metrics, schedules, scoring, stages, training
-from eightfold.config import check_yaml_file, resolve
-from eightfold.devices import device
-from eightfold.nets import rate_groups
-from eightfold.plan import Plan
-from eightfold.randomness import generator
+from eightfold.config import schedules
+from eightfold.config.plan import Plan
+from eightfold.config.resolve import check_yaml_file, resolve
+from eightfold.core.devices import device
+from eightfold.core.randomness import generator
+from eightfold.net import scoring
+from eightfold.net.nets import rate_groups
+from eightfold.predict import metrics
+from eightfold.train import stages, training
 
 # Changes of the stage. `lr` multiplies the rate; `uneven`: the training pictures of every second class are thinned to a
 # fifth, so that there is an imbalance to mend.

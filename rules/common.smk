@@ -38,14 +38,14 @@ if not library.is_dir():
     )
 sys.path.append(str(library))
 
-from eightfold.closing import failure as closing_failure
-from eightfold.closing import summary as closing_summary
-from eightfold.config import check_yaml_file, resolve
-from eightfold.files import UserError, read_json
-from eightfold.listing import finished_runs as runs_below
-from eightfold.lock import hold as hold_folder
-from eightfold.plan import CACHE, Plan, installed
-from eightfold.provenance import code_digest
+from eightfold.review.last_words import failure as closing_failure
+from eightfold.review.last_words import summary as closing_summary
+from eightfold.config.resolve import check_yaml_file, resolve
+from eightfold.core.files import UserError, read_json
+from eightfold.core.listing import finished_runs as runs_below
+from eightfold.upkeep.lock import hold as hold_folder
+from eightfold.config.plan import CACHE, Plan, installed
+from eightfold.core.provenance import code_digest
 
 try:
     config_files = [Path(path) for path in workflow.overwrite_configfiles] or [Path("config.yaml")]

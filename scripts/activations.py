@@ -4,12 +4,14 @@ import re
 from contextlib import ExitStack
 from pathlib import Path
 
-from eightfold import activations, dataset, nets, shards
-from eightfold.devices import device
-from eightfold.files import UserError, checked, file_digest, identity_of, read_json, write_json
-from eightfold.pixels import Pixels
-from eightfold.runtime import counted, job, log
-from eightfold.sources import Views
+from eightfold.core import shards
+from eightfold.core.devices import device
+from eightfold.core.files import UserError, checked, file_digest, identity_of, read_json, write_json
+from eightfold.core.runtime import counted, job, log
+from eightfold.inputs import activations, dataset
+from eightfold.inputs.pixels import Pixels
+from eightfold.inputs.sources import Views
+from eightfold.net import nets
 
 with job(snakemake.log[0], snakemake.threads):
     settings, given = snakemake.params.settings, snakemake.input

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eightfold import dataset, review, views
-from eightfold.devices import Device
-from eightfold.pixels import Pixels
-from eightfold.runtime import job
-from eightfold.sheets import GREEN, GREY, sheet
-from eightfold.sources import Views
+from eightfold.core.devices import Device
+from eightfold.core.runtime import job
+from eightfold.inputs import dataset, views
+from eightfold.inputs.pixels import Pixels
+from eightfold.inputs.sources import Views
+from eightfold.review import review
+from eightfold.review.sheets import GREEN, GREY, sheet
 
 with job(snakemake.log[0], snakemake.threads):
     settings = snakemake.params.settings

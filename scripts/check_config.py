@@ -2,8 +2,8 @@
 
 import sys
 
-from eightfold.config import check_yaml_file
-from eightfold.files import UserError
+from eightfold.config.resolve import check_yaml_file
+from eightfold.core.files import UserError
 
 if __name__ == "__main__":
     try:

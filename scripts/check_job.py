@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from eightfold import dataset, folds, metrics
-from eightfold.files import UserError, write_json
-from eightfold.runtime import job, log
+from eightfold.core.files import UserError, write_json
+from eightfold.core.runtime import job, log
+from eightfold.inputs import dataset
+from eightfold.predict import metrics
+from eightfold.raw import folds
 
 with job(snakemake.log[0], snakemake.threads):
     given, settings = snakemake.input, snakemake.params.settings

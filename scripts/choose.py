@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from eightfold import ensembles, evaluation
-from eightfold.files import digest, write_json
-from eightfold.runtime import job, log
+from eightfold.core.files import digest, write_json
+from eightfold.core.runtime import job, log
+from eightfold.predict import ensembles, evaluation
 
 with job(snakemake.log[0], snakemake.threads):
     given, settings = snakemake.input, snakemake.params.settings

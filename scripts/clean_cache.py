@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from eightfold.runtime import job, log
+from eightfold.core.runtime import job, log
 
 with job(snakemake.log[0], snakemake.threads):
     cache = Path(snakemake.params.settings["cache"])

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from eightfold import compare
-from eightfold.files import UserError, write_table, write_text
-from eightfold.runtime import job, log
+from eightfold.core.files import UserError, write_table, write_text
+from eightfold.core.runtime import job, log
+from eightfold.review import compare
 
 with job(snakemake.log[0], snakemake.threads):
     folders = [Path(folder) for folder in snakemake.params.settings["runs"]]

@@ -4,8 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-from eightfold.files import write_text
-from eightfold.schema import allowed, follow, load_schema
+from eightfold.config.schema import allowed, follow, load_schema
+from eightfold.core.files import write_text
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "config.md"
 LONG = 300  # letters of a list of allowed words; a longer one is cut

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from eightfold.demo import write_demo
-from eightfold.files import write_json
-from eightfold.listing import listing_digest
-from eightfold.runtime import job
+from eightfold.core.files import write_json
+from eightfold.core.listing import listing_digest
+from eightfold.core.runtime import job
+from eightfold.raw.demo import write_demo
 
 with job(snakemake.log[0], snakemake.threads):
     identity = snakemake.output.identity

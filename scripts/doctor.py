@@ -4,11 +4,11 @@ import contextlib
 import sys
 from pathlib import Path
 
-from eightfold import doctor
-from eightfold.config import check_yaml_file, resolve
-from eightfold.files import UserError
-from eightfold.plan import Plan
-from eightfold.runtime import job
+from eightfold.config.plan import Plan
+from eightfold.config.resolve import check_yaml_file, resolve
+from eightfold.core.files import UserError
+from eightfold.core.runtime import job
+from eightfold.upkeep import doctor
 
 if "snakemake" in globals():
     around, config = job(snakemake.log[0], snakemake.threads), snakemake.params.settings["config"]

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from eightfold import plots
-from eightfold.runtime import job
+from eightfold.core.runtime import job
+from eightfold.review import plots
 
 with job(snakemake.log[0], snakemake.threads):
     given, made = snakemake.input, snakemake.output

@@ -1,8 +1,8 @@
 """The plot of how a linear stage's strength was chosen."""
 
-from eightfold import plots
-from eightfold.files import read_json
-from eightfold.runtime import job
+from eightfold.core.files import read_json
+from eightfold.core.runtime import job
+from eightfold.review import plots
 
 with job(snakemake.log[0], snakemake.threads):
     plots.strength_plot(snakemake.output.plot, read_json(snakemake.input.told)["strength"])

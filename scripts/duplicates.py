@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from eightfold import dataset, duplicates
-from eightfold.files import file_digest, write_json, write_table
-from eightfold.runtime import job, log
+from eightfold.core.files import file_digest, write_json, write_table
+from eightfold.core.runtime import job, log
+from eightfold.inputs import dataset
+from eightfold.raw import duplicates
 
 with job(snakemake.log[0], snakemake.threads):
     folder = Path(snakemake.input.manifest).parent

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eightfold import ensembles, evaluation, evidence, prediction, tuning
-from eightfold.files import read_json, write_json, write_table
-from eightfold.runtime import job, log
+from eightfold.core.files import read_json, write_json, write_table
+from eightfold.core.runtime import job, log
+from eightfold.predict import ensembles, evaluation, evidence, prediction, tuning
 
 with job(snakemake.log[0], snakemake.threads):
     given, settings, made = snakemake.input, snakemake.params.settings, snakemake.output

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from eightfold import explore
-from eightfold.dataset import read_manifest
-from eightfold.runtime import job
+from eightfold.core.runtime import job
+from eightfold.inputs.dataset import read_manifest
+from eightfold.review import explore
 
 with job(snakemake.log[0], snakemake.threads):
     table, info = read_manifest(Path(snakemake.input.manifest).parent)

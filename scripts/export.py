@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eightfold import dataset, ensembles, export, finished, newcomers, tuning
-from eightfold.devices import Device
-from eightfold.files import checked, read_json, write_json
-from eightfold.pixels import Pixels
-from eightfold.runtime import job, log
-from eightfold.sources import Views
+from eightfold.core.devices import Device
+from eightfold.core.files import checked, read_json, write_json
+from eightfold.core.runtime import job, log
+from eightfold.inputs import dataset
+from eightfold.inputs.pixels import Pixels
+from eightfold.inputs.sources import Views
+from eightfold.predict import ensembles, export, finished, new_images, tuning
 
 with job(snakemake.log[0], snakemake.threads):
     given, settings, made = snakemake.input, snakemake.params.settings, snakemake.output
@@ -42,7 +43,7 @@ with job(snakemake.log[0], snakemake.threads):
         own = iter([net(inputs[network.size]).numpy()[None] for net, network in zip(nets, found, strict=True)])
     logits = [{network.key: next(own) for network in of_fold} for of_fold in folds]
     tuned = read_json(given.tuning)
-    wanted = newcomers.combined(logits, blend, settings["answer"]["tta"])
+    wanted = new_images.combined(logits, blend, settings["answer"]["tta"])
     wanted = tuning.with_temperature(wanted, tuned["temperature"], not single)
     middle, spread = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
     pixels = [

@@ -7,11 +7,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from eightfold import dataset, linear, scoring, stages, stopping, stratify, tensors
-from eightfold.devices import device
-from eightfold.files import UserError, checked, file_digest, identity_of, read_json, write_json, write_table
-from eightfold.runtime import counted, job, log
-from eightfold.sources import Activations
+from eightfold.core import tensors
+from eightfold.core.devices import device
+from eightfold.core.files import UserError, checked, file_digest, identity_of, read_json, write_json, write_table
+from eightfold.core.runtime import counted, job, log
+from eightfold.inputs import dataset, stratify
+from eightfold.inputs.sources import Activations
+from eightfold.net import scoring
+from eightfold.train import linear, stages, stopping
 
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings

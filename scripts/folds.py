@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from eightfold import folds
-from eightfold.dataset import read_manifest, read_text_table
-from eightfold.files import write_json, write_table
-from eightfold.runtime import job, log
-from eightfold.wording import listed
+from eightfold.core.files import write_json, write_table
+from eightfold.core.runtime import job, log
+from eightfold.core.wording import listed
+from eightfold.inputs.dataset import read_manifest, read_text_table
+from eightfold.raw import folds
 
 with job(snakemake.log[0], snakemake.threads):
     settings, given = snakemake.params.settings, snakemake.input

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from eightfold.config import check_yaml_file, resolve
-from eightfold.files import UserError
-from eightfold.forecast import jobs_of, table
-from eightfold.plan import Plan
+from eightfold.config.plan import Plan
+from eightfold.config.resolve import check_yaml_file, resolve
+from eightfold.core.files import UserError
+from eightfold.upkeep.forecast import jobs_of, table
 
 if __name__ == "__main__":
     files = sys.argv[1:] or ["config.yaml"]

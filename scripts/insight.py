@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eightfold import dataset, insight, nets, review, stages
-from eightfold.devices import Device, device
-from eightfold.files import checked, read_json, write_json
-from eightfold.pixels import Pixels
-from eightfold.runtime import job, log
-from eightfold.scoring import probabilities_of
-from eightfold.sheets import GREEN, RED, sheet
-from eightfold.sources import Views
+from eightfold.core.devices import Device, device
+from eightfold.core.files import checked, read_json, write_json
+from eightfold.core.runtime import job, log
+from eightfold.inputs import dataset
+from eightfold.inputs.pixels import Pixels
+from eightfold.inputs.sources import Views
+from eightfold.net import nets
+from eightfold.net.scoring import probabilities_of
+from eightfold.review import insight, review
+from eightfold.review.sheets import GREEN, RED, sheet
+from eightfold.train import stages
 
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from eightfold import kaggle_client, unpack
-from eightfold.files import file_digest, write_json
-from eightfold.listing import files_below, listing_digest
-from eightfold.runtime import job, log
+from eightfold.core.files import file_digest, write_json
+from eightfold.core.listing import files_below, listing_digest
+from eightfold.core.runtime import job, log
+from eightfold.raw import kaggle_client, unpack
 
 with job(snakemake.log[0], snakemake.threads):
     competition = snakemake.params.settings["competition"]

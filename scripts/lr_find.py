@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
-from eightfold import dataset, lr_finder, nets, schedules, stages, stratify
-from eightfold.devices import device
-from eightfold.files import write_json
-from eightfold.randomness import seed_for
-from eightfold.runtime import job, log
+from eightfold.config import schedules
+from eightfold.core.devices import device
+from eightfold.core.files import write_json
+from eightfold.core.randomness import seed_for
+from eightfold.core.runtime import job, log
+from eightfold.inputs import dataset, stratify
+from eightfold.net import nets
+from eightfold.train import lr_finder, stages
 
 with job(snakemake.log[0], snakemake.threads):
     settings = snakemake.params.settings

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from eightfold.manifest import build, write_manifest
-from eightfold.runtime import job, progress
+from eightfold.core.runtime import job, progress
+from eightfold.raw.manifest import build, write_manifest
 
 with job(snakemake.log[0], snakemake.threads):
     manifest = build(snakemake.params.settings["data"], snakemake.threads, progress)

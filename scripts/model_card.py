@@ -1,8 +1,8 @@
 """The model card: what was trained on what, how good it is, and what it is not for."""
 
-from eightfold.files import read_json, write_text
-from eightfold.model_card import card
-from eightfold.runtime import job
+from eightfold.core.files import read_json, write_text
+from eightfold.core.runtime import job
+from eightfold.review.model_card import card
 
 with job(snakemake.log[0], snakemake.threads):
     given = snakemake.input

@@ -8,9 +8,9 @@ import re
 import sys
 from pathlib import Path
 
-from eightfold.config import check_yaml_file, resolve
-from eightfold.files import UserError, write_text
-from eightfold.layout import config_text, infer
+from eightfold.config.guess import config_text, infer
+from eightfold.config.resolve import check_yaml_file, resolve
+from eightfold.core.files import UserError, write_text
 
 
 def main(name: str, data: str, file: str | None = None, ask=None) -> str:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from eightfold import dataset, images, pixels, shards
-from eightfold.files import UserError, digest, read_json, write_json
-from eightfold.runtime import job, progress
-from eightfold.stores import Store
+from eightfold.core import shards
+from eightfold.core.files import UserError, digest, read_json, write_json
+from eightfold.core.runtime import job, progress
+from eightfold.inputs import dataset, pixels
+from eightfold.raw import images
+from eightfold.raw.stores import Store
 
 with job(snakemake.log[0], snakemake.threads):
     folder, short_side = Path(snakemake.output.identity).parent, snakemake.params.settings["short_side"]

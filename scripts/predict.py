@@ -4,12 +4,15 @@ from pathlib import Path
 
 import torch
 
-from eightfold import dataset, ensembles, finished, prediction, shards, stages, tensors
-from eightfold.devices import device
-from eightfold.files import checked, file_digest, identity_of, read_json, write_json
-from eightfold.pixels import Pixels
-from eightfold.runtime import job
-from eightfold.sources import Views
+from eightfold.core import shards, tensors
+from eightfold.core.devices import device
+from eightfold.core.files import checked, file_digest, identity_of, read_json, write_json
+from eightfold.core.runtime import job
+from eightfold.inputs import dataset
+from eightfold.inputs.pixels import Pixels
+from eightfold.inputs.sources import Views
+from eightfold.predict import ensembles, finished, prediction
+from eightfold.train import stages
 
 with job(snakemake.log[0], snakemake.threads):
     given, settings, wildcards = snakemake.input, snakemake.params.settings, snakemake.wildcards

@@ -6,20 +6,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eightfold import ensembles, finished, newcomers, prediction, submission, tuning
-from eightfold.devices import device
-from eightfold.files import checked, read_json, write_table
-from eightfold.pixels import Pixels
-from eightfold.runtime import job, log, progress
-from eightfold.sheets import AMBER, GREY, sheet
-from eightfold.sources import Views
+from eightfold.core.devices import device
+from eightfold.core.files import checked, read_json, write_table
+from eightfold.core.runtime import job, log, progress
+from eightfold.inputs.pixels import Pixels
+from eightfold.inputs.sources import Views
+from eightfold.predict import ensembles, finished, new_images, prediction, submission, tuning
+from eightfold.review.sheets import AMBER, GREY, sheet
 
 with job(snakemake.log[0], snakemake.threads):
     given, settings, made = snakemake.input, snakemake.params.settings, snakemake.output
     info, weights = read_json(given.manifest_identity), read_json(given.weights_identity)
     classes, seed, folder = info["classes"], settings["seed"], settings["images"]
     tuned, several = read_json(given.tuning), info["task"] == "multi"
-    names = newcomers.find(folder, settings["suffix"])
+    names = new_images.find(folder, settings["suffix"])
     blend = ensembles.read(read_json(given.chosen), settings["answer"]["ensemble"]["average"], several).used()
     if any(member.stage is None for member in blend.members):
         blend = blend.without_runs()
@@ -31,7 +31,7 @@ with job(snakemake.log[0], snakemake.threads):
         span = info["reading"]["range"]
         sides = dict(zip(settings["answering_sizes"], settings["short_sides"], strict=True))
         for side in sorted({sides[network.size] for networks in found for network in networks}):
-            bad = newcomers.pack(folder, names, Path(packed, str(side)), side, snakemake.threads, progress, span)
+            bad = new_images.pack(folder, names, Path(packed, str(side)), side, snakemake.threads, progress, span)
             pixels = Pixels(Path(packed, str(side)))
         rows = np.flatnonzero(pixels.index[:, 1] > 0)
         probabilities = np.empty((0, len(classes)))
@@ -49,10 +49,10 @@ with job(snakemake.log[0], snakemake.threads):
                     prediction.logits_of_networks(networks, kind, wanted, source, rows, here) for networks in found
                 ]
             as_arrays = [{key: value.numpy() for key, value in of_fold.items()} for of_fold in logits]
-            probabilities = newcomers.combined(as_arrays, blend, settings["answer"]["tta"])
+            probabilities = new_images.combined(as_arrays, blend, settings["answer"]["tta"])
             probabilities = tuning.with_temperature(probabilities, tuned["temperature"], several)
         decisions = submission.decide(probabilities, classes, several, tuned)
-        answer = newcomers.answers([names[row] for row in rows], probabilities, classes, info["separator"], decisions)
+        answer = new_images.answers([names[row] for row in rows], probabilities, classes, info["separator"], decisions)
         shown = rows[: settings["shown"]]
         sheet(
             made.sheet,

@@ -6,11 +6,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from eightfold import dataset, metrics, nets, prediction, quick, scoring, tensors
-from eightfold.devices import Device
-from eightfold.files import checked, read_json, write_json, write_table, write_text
-from eightfold.runtime import job, log
-from eightfold.sources import Activations
+from eightfold.core import tensors
+from eightfold.core.devices import Device
+from eightfold.core.files import checked, read_json, write_json, write_table, write_text
+from eightfold.core.runtime import job, log
+from eightfold.inputs import dataset
+from eightfold.inputs.sources import Activations
+from eightfold.net import nets, scoring
+from eightfold.predict import metrics, prediction
+from eightfold.review import quick
 
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings

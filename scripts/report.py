@@ -1,8 +1,8 @@
 """The run's report: one self-contained HTML page."""
 
-from eightfold import report
-from eightfold.files import write_json, write_text
-from eightfold.runtime import job, log
+from eightfold.core.files import write_json, write_text
+from eightfold.core.runtime import job, log
+from eightfold.review import report
 
 
 def listed(files) -> list[str]:

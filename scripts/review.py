@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eightfold import dataset, label_noise, plots, review
-from eightfold.files import UserError, write_json, write_table
-from eightfold.pixels import Pixels
-from eightfold.runtime import job, log
-from eightfold.sheets import AMBER, GREEN, RED, sheet
+from eightfold.core.files import UserError, write_json, write_table
+from eightfold.core.runtime import job, log
+from eightfold.inputs import dataset
+from eightfold.inputs.pixels import Pixels
+from eightfold.review import label_noise, plots, review
+from eightfold.review.sheets import AMBER, GREEN, RED, sheet
 
 TITLES = {
     "most_correct": "Most correct: right, and surest of it",

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from eightfold import solar
-from eightfold.files import write_json
-from eightfold.runtime import job, log
+from eightfold.core.files import write_json
+from eightfold.core.runtime import job, log
+from eightfold.raw import solar
 
 with job(snakemake.log[0], snakemake.threads):
     identity = Path(snakemake.output.identity)

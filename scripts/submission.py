@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from eightfold import dataset, submission
-from eightfold.files import read_json
-from eightfold.runtime import job, log
+from eightfold.core.files import read_json
+from eightfold.core.runtime import job, log
+from eightfold.inputs import dataset
+from eightfold.predict import submission
 
 with job(snakemake.log[0], snakemake.threads):
     settings, given = snakemake.params.settings["submission"], snakemake.input

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from eightfold import dataset, kaggle_client, submission
-from eightfold.files import UserError, write_json
-from eightfold.runtime import job, log
+from eightfold.core.files import UserError, write_json
+from eightfold.core.runtime import job, log
+from eightfold.inputs import dataset
+from eightfold.predict import submission
+from eightfold.raw import kaggle_client
 
 with job(snakemake.log[0], snakemake.threads):
     given, settings = snakemake.input, snakemake.params.settings

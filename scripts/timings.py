@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from eightfold.files import write_table
-from eightfold.runtime import job
+from eightfold.core.files import write_table
+from eightfold.core.runtime import job
 
 with job(snakemake.log[0], snakemake.threads):
     rows = []

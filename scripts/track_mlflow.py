@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from eightfold import tracking
-from eightfold.compare import flat
-from eightfold.files import read_json, write_json
-from eightfold.runtime import job, log
+from eightfold.core.files import read_json, write_json
+from eightfold.core.runtime import job, log
+from eightfold.review import tracking
+from eightfold.review.compare import flat
 
 with job(snakemake.log[0], snakemake.threads):
     settings, given = snakemake.params.settings, snakemake.input

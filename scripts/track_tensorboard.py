@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from eightfold import tracking
-from eightfold.runtime import job
+from eightfold.core.runtime import job
+from eightfold.review import tracking
 
 with job(snakemake.log[0], snakemake.threads):
     for path in snakemake.output.events:

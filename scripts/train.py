@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from eightfold import distributed, schedules, scoring, stages, tensors, training
-from eightfold.devices import device
-from eightfold.files import file_digest, identity_of, read_json, write_json, write_table
-from eightfold.nets import rate_groups
-from eightfold.runtime import job, log
+from eightfold.config import schedules
+from eightfold.core import tensors
+from eightfold.core.devices import device
+from eightfold.core.files import file_digest, identity_of, read_json, write_json, write_table
+from eightfold.core.runtime import job, log
+from eightfold.net import scoring
+from eightfold.net.nets import rate_groups
+from eightfold.train import distributed, stages, training
 
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings

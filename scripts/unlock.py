@@ -2,7 +2,7 @@
 
 import sys
 
-from eightfold.lock import release_dead
+from eightfold.upkeep.lock import release_dead
 
 if __name__ == "__main__":
     if told := release_dead():

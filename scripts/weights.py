@@ -1,9 +1,10 @@
 """The starting trunk: random, from torchvision, or from a file; as safetensors, with the mean and std it expects."""
 
-from eightfold import nets, tensors
-from eightfold.files import file_digest, identity_of, write_json
-from eightfold.randomness import seed_for
-from eightfold.runtime import job, log
+from eightfold.core import tensors
+from eightfold.core.files import file_digest, identity_of, write_json
+from eightfold.core.randomness import seed_for
+from eightfold.core.runtime import job, log
+from eightfold.net import nets
 
 with job(snakemake.log[0], snakemake.threads):
     settings = snakemake.params.settings

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from eightfold import manifest
-from eightfold.config import check_yaml_file, resolve
-from eightfold.files import UserError
+from eightfold.config.resolve import check_yaml_file, resolve
+from eightfold.core.files import UserError
+from eightfold.raw import manifest
 
 ROOT = Path(__file__).parents[1]
 DEFAULTS = resolve({})["data"] | {"source": "csv"}

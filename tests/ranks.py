@@ -15,9 +15,11 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from eightfold import distributed, nets, tensors, training
-from eightfold.devices import device
-from eightfold.runtime import job
+from eightfold.core import tensors
+from eightfold.core.devices import device
+from eightfold.core.runtime import job
+from eightfold.net import nets
+from eightfold.train import distributed, training
 
 STAGE = {"name": "all", "augment": True, "first_view": 1, "cycles": 2, "cycle_len": 1, "cycle_mult": 1}
 # 21 pictures in batches of 8: the last has 5, which no number of processes divides evenly.

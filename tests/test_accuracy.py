@@ -18,7 +18,7 @@ sys.path.append(str(ROOT / "bench"))
 import accuracy  # noqa: E402
 from measure import Skipped  # noqa: E402
 
-from eightfold.files import UserError  # noqa: E402
+from eightfold.core.files import UserError  # noqa: E402
 
 
 def cell(data: str, method: str, seed: int, loss: float, seconds: float, **more) -> dict:
@@ -102,7 +102,7 @@ def test_the_table_replaces_what_stood_between_its_marks():
 
 @pytest.mark.parametrize("name", accuracy.DATA)
 def test_the_config_of_a_cell_is_the_data_set_s_own_on_our_data(name, tmp_path):
-    from eightfold.config import resolve
+    from eightfold.config.resolve import resolve
 
     job = accuracy.LaidOut(tmp_path, tmp_path / "held_back.csv", ".png", "none")
     made = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from test_report import EVIL, SETTINGS, make_run
 
-from eightfold import compare, insight, plots, report, review
-from eightfold.files import read_json, write_json, write_text
+from eightfold.core.files import read_json, write_json, write_text
+from eightfold.review import compare, insight, plots, report, review
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402

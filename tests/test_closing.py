@@ -1,7 +1,7 @@
 """The last words on the terminal."""
 
-from eightfold.closing import failure, summary
-from eightfold.files import write_json, write_text
+from eightfold.core.files import write_json, write_text
+from eightfold.review.last_words import failure, summary
 
 
 def test_it_says_the_score_and_where_to_look(tmp_path):

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from eightfold.config import check_yaml_file, resolve
-from eightfold.files import UserError
-from eightfold.schedules import stage_epochs
-from eightfold.schema import load_schema
+from eightfold.config.resolve import check_yaml_file, resolve
+from eightfold.config.schedules import stage_epochs
+from eightfold.config.schema import load_schema
+from eightfold.core.files import UserError
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

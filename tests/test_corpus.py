@@ -14,10 +14,11 @@ from corpus import KINDS
 from PIL import Image
 from torture import fuzz
 
-from eightfold import dataset, images, manifest
-from eightfold.config import resolve
-from eightfold.files import UserError
-from eightfold.stores import MAX_MEMBER, Store
+from eightfold.config.resolve import resolve
+from eightfold.core.files import UserError
+from eightfold.inputs import dataset
+from eightfold.raw import images, manifest
+from eightfold.raw.stores import MAX_MEMBER, Store
 
 NAMES = {  # what a file may be called, and a shell or a table would stumble over
     "semicolon": "a; touch run-by-a-shell",

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from eightfold.course import BOTTOM, HEIGHT, TOP, course
+from eightfold.review.loss_curve import BOTTOM, HEIGHT, TOP, course
 
 
 def stage(name, fold, *losses):

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from eightfold import demo
-from eightfold.listing import listing_digest
+from eightfold.core.listing import listing_digest
+from eightfold.raw import demo
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,13 @@ import pytest
 import torch
 from pipeline import changed
 
-from eightfold import activations, dataset, files, nets, pixels, tensors, training
-from eightfold.averaging import Average
-from eightfold.devices import Device
-from eightfold.files import UserError, checked, read_json
+from eightfold.core import files, tensors
+from eightfold.core.devices import Device
+from eightfold.core.files import UserError, checked, read_json
+from eightfold.inputs import activations, dataset, pixels
+from eightfold.net import nets
+from eightfold.train import training
+from eightfold.train.averaging import Average
 
 RUN = "results/tiny"
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -69,7 +72,7 @@ def test_a_limit_on_files_is_as_a_full_disk(tmp_path):
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "    tensors.save('big', {'a': torch.ones(100_000)}, 'me')\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
     )

@@ -17,10 +17,11 @@ import ranks
 import torch
 from pipeline import changed_stage
 
-from eightfold import devices, plan, tensors
-from eightfold.config import resolve
-from eightfold.distributed import Ranks, of_whole_batch
-from eightfold.files import UserError
+from eightfold.config import plan
+from eightfold.config.resolve import resolve
+from eightfold.core import devices, tensors
+from eightfold.core.files import UserError
+from eightfold.train.distributed import Ranks, of_whole_batch
 
 SCRIPT = Path(ranks.__file__)
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from pipeline import ROOT, changed
 
-from eightfold import doctor, footprint
-from eightfold.config import resolve
-from eightfold.plan import Plan
+from eightfold.config.plan import Plan
+from eightfold.config.resolve import resolve
+from eightfold.upkeep import disk_space, doctor
 
 
 def examined(monkeypatch, folder: Path, config: dict) -> dict[str, doctor.Finding]:
@@ -78,13 +78,13 @@ def test_missing_packages_room_and_a_lock_are_seen(monkeypatch, copy):
 
 
 def test_what_it_says_a_run_needs_is_about_what_one_takes(monkeypatch, finished):
-    from eightfold import nets
+    from eightfold.net import nets
 
     monkeypatch.chdir(finished.folder)
     plan = Plan(resolve(changed()))
     trunk = nets.trunk_outline("shufflenet_v2_x0_5")
     weights = sum(4 * tensor.numel() for tensor in trunk.state_dict().values())
-    wanted = footprint.needed(plan, footprint.images_of(plan), trunk.features, weights)
+    wanted = disk_space.needed(plan, disk_space.images_of(plan), trunk.features, weights)
     wanted = {large.path: large.bytes for large in wanted}
     wanted.pop(f"{plan.run}/.resume")  # gone at the end
     large = [path for path in Path("results").rglob("*") if path.suffix in (".safetensors", ".u8")]

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from inprocess import TINY, run_in_this_process
 from PIL import Image
 
-from eightfold import dataset, duplicates, label_noise
-from eightfold.images import thumbnail
+from eightfold.inputs import dataset
+from eightfold.raw import duplicates
+from eightfold.raw.images import thumbnail
+from eightfold.review import label_noise
 
 
 @settings(max_examples=60, deadline=None)

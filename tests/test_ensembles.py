@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eightfold import ensembles, prediction, scoring
-from eightfold.files import UserError, write_json, write_table
+from eightfold.core.files import UserError, write_json, write_table
+from eightfold.net import scoring
+from eightfold.predict import ensembles, prediction
 
 
 def stack_of(seed: int, members: int, n: int, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,11 @@ import torch
 from sklearn.metrics import cohen_kappa_score, fbeta_score, log_loss
 from test_report import run_door
 
-from eightfold import dataset, ensembles, newcomers, scoring, tensors, tuning
-from eightfold.files import file_digest, write_json, write_table, write_text
+from eightfold.core import tensors
+from eightfold.core.files import file_digest, write_json, write_table, write_text
+from eightfold.inputs import dataset
+from eightfold.net import scoring
+from eightfold.predict import ensembles, new_images, tuning
 
 CLASSES = ["ant", "bee", "id"]
 LABELLED, TEST = 120, 5
@@ -241,16 +244,16 @@ def test_new_pictures_are_answered_as_the_test_pictures_are(run, ensemble):
     keys = [".".join(name) for name in NETWORKS]
     logits = [dict(zip(keys, run.logits["test", fold], strict=True)) for fold in range(FOLDS)]
     blend = ensembles.read(run.chosen, ensemble.get("average", "arithmetic")).used()
-    p = newcomers.combined(logits, blend, tta)
+    p = new_images.combined(logits, blend, tta)
     answer = test.iloc[:-1, 1:].to_numpy(float)
     np.testing.assert_allclose(tuning.with_temperature(p, tuned["temperature"], False), answer, rtol=1e-6)
 
 
 def test_a_new_picture_s_answer_is_that_of_the_cut_points_or_thresholds():
     p = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
-    said = newcomers.answers(["x", "y"], p, CLASSES, None, np.array([2, 0]))
+    said = new_images.answers(["x", "y"], p, CLASSES, None, np.array([2, 0]))
     assert said["prediction"].tolist() == ["id", "ant"] and said["probability"].tolist() == [0.3, 0.6]
-    said = newcomers.answers(["x", "y"], p, CLASSES, " ", np.array([[1, 1, 0], [0, 0, 0]]))
+    said = new_images.answers(["x", "y"], p, CLASSES, " ", np.array([[1, 1, 0], [0, 0, 0]]))
     assert said["prediction"].tolist() == ["ant bee", ""]
 
 

@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 from inprocess import ROOT, TINY, config_of, run_in_this_process
 
-from eightfold import dataset, folds, images, layout, manifest
-from eightfold.config import check_yaml_file, resolve
-from eightfold.plan import Plan
-from eightfold.stores import Store
+from eightfold.config import guess
+from eightfold.config.plan import Plan
+from eightfold.config.resolve import check_yaml_file, resolve
+from eightfold.inputs import dataset
+from eightfold.raw import folds, images, manifest
+from eightfold.raw.stores import Store
 
 EXAMPLES = sorted(checker.RULES)
 
@@ -69,7 +71,7 @@ def test_the_manifest_of_an_example_is_whole(example):
 
 def test_make_new_reads_an_example_as_its_own_config_does(example):
     """But for what only a person knows: what black and white are in a radar picture."""
-    text = layout.config_text("new", layout.infer(example.folder / "data"))
+    text = guess.config_text("new", guess.infer(example.folder / "data"))
     (example.folder / "new.yaml").write_text(text)
     config = resolve(check_yaml_file(example.folder / "new.yaml"), "new.yaml")
     built, own = manifest.build(config["data"], threads=2), example.built

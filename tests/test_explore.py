@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from eightfold import explore
+from eightfold.review import explore
 
 NASTY = ["<b>&amp;", "q\"uo'te", "$x^2$", "日本", "a" * 300]
 

@@ -12,9 +12,13 @@ import torch
 from pipeline import ROOT
 from test_training import CPU, STAGE, head, targets, trained, vectors
 
-from eightfold import activations, inference, nets, prediction, regularise, tensors, training
-from eightfold.devices import Device, out_of_memory
-from eightfold.files import UserError
+from eightfold.core import tensors
+from eightfold.core.devices import Device, out_of_memory
+from eightfold.core.files import UserError
+from eightfold.inputs import activations
+from eightfold.net import inference, nets
+from eightfold.predict import prediction
+from eightfold.train import regularise, training
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "scripts"), str(ROOT / "tests")])}
 

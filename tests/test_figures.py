@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from eightfold import metrics, scoring
+from eightfold.net import scoring
+from eightfold.predict import metrics
 
 
 def single(seed, n=50, classes=4):

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eightfold import dataset, folds, stratify
-from eightfold.files import UserError, write_table
+from eightfold.core.files import UserError, write_table
+from eightfold.inputs import dataset, stratify
+from eightfold.raw import folds
 
 STRATIFIED = {"method": "stratified", "folds": 5}
 FASTAI = {"method": "fastai07", "folds": 5}

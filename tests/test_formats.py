@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eightfold import submission
-from eightfold.files import UserError
+from eightfold.core.files import UserError
+from eightfold.predict import submission
 
 BREEDS = ["ant", "bee", "cat"]
 

@@ -20,9 +20,12 @@ import yaml
 from pipeline import Checkout, changed
 from test_kaggle import KEY, answer, kaggle  # noqa: F401 - fixtures
 
-from eightfold import dataset, kaggle_client, manifest, nets, pixels, tensors
-from eightfold.config import check_yaml_file, resolve
-from eightfold.files import UserError, read_json
+from eightfold.config.resolve import check_yaml_file, resolve
+from eightfold.core import tensors
+from eightfold.core.files import UserError, read_json
+from eightfold.inputs import dataset, pixels
+from eightfold.net import nets
+from eightfold.raw import kaggle_client, manifest
 
 QUICK = 2.0  # seconds of processor time that a refusal may take
 
@@ -230,7 +233,7 @@ def test_a_planted_pickle_is_refused_and_never_run(tmp_path, canary, reader, dis
 
 def test_no_script_reads_pickles():
     """torch.load only with weights_only, numpy never with allow_pickle, pickle and its like never."""
-    root = Path(manifest.__file__).parents[1]
+    root = Path(manifest.__file__).parents[2]
     for path in [*root.glob("*.py"), *root.glob("eightfold/*.py")]:
         text = path.read_text(encoding="utf-8")
         assert "allow_pickle=True" not in text and "import pickle" not in text, path

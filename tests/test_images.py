@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eightfold import images, pixels
+from eightfold.inputs import pixels
+from eightfold.raw import images
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's comments on the damage
 

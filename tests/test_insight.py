@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from eightfold import insight, nets
+from eightfold.net import nets
+from eightfold.review import insight
 
 
 def test_grad_cam_lights_up_what_speaks_for_the_class():

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eightfold import kaggle_client, unpack
-from eightfold.files import UserError
+from eightfold.core.files import UserError
+from eightfold.raw import kaggle_client, unpack
 
 KEY = "s3cret-of-the-user"
 

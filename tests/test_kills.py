@@ -11,7 +11,7 @@ import pytest
 from pipeline import ROOT, Checkout, changed
 from torture import kills
 
-from eightfold import lock
+from eightfold.upkeep import lock
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel for the death of an orphan")
 

@@ -8,10 +8,10 @@ import new_config
 import pytest
 from PIL import Image
 
-from eightfold import layout
-from eightfold.config import check_yaml_file, resolve
-from eightfold.files import UserError
-from eightfold.manifest import build
+from eightfold.config import guess
+from eightfold.config.resolve import check_yaml_file, resolve
+from eightfold.core.files import UserError
+from eightfold.raw.manifest import build
 
 ROOT = Path(__file__).parents[1]
 TAGS = ["clear primary", "cloudy", "clear road water", "primary water", "clear primary road", "cloudy", "haze primary"]
@@ -95,10 +95,10 @@ def test_a_layout_is_recognised_and_its_config_reads_the_data(tmp_path, make):
     root = tmp_path / make.__name__
     root.mkdir()
     make(root)
-    found = layout.infer(root)
+    found = guess.infer(root)
     assert found.data == {"root": str(root), **LAYOUTS[make]}
     path = tmp_path / "made.yaml"
-    path.write_text(layout.config_text("made", found))
+    path.write_text(guess.config_text("made", found))
     config = resolve(check_yaml_file(path), str(path))
     data = config["data"]
     if data["source"] == "folders" and (root / "test").is_dir():
@@ -114,27 +114,27 @@ def test_the_preset_follows_from_the_names(tmp_path, make, preset):
     root = tmp_path / make.__name__
     root.mkdir()
     make(root)
-    assert layout.preset_for(layout.infer(root))[0] == preset
+    assert guess.preset_for(guess.infer(root))[0] == preset
 
 
 def test_sizes_follow_from_the_pictures():
-    assert layout.sizes_for(400) == [224, 299] and layout.sizes_for(None) == [224, 299]
-    assert layout.sizes_for(28) == [32] and layout.sizes_for(64) == [64]
-    assert layout.sizes_for(128)[-1] <= 160 and len(layout.sizes_for(128)) == 2
+    assert guess.sizes_for(400) == [224, 299] and guess.sizes_for(None) == [224, 299]
+    assert guess.sizes_for(28) == [32] and guess.sizes_for(64) == [64]
+    assert guess.sizes_for(128)[-1] <= 160 and len(guess.sizes_for(128)) == 2
 
 
 def test_spaces_within_names_are_no_separator():
-    assert layout._separator(["cocker spaniel", "pug", "chow chow", "basset hound"] * 3) is None
-    assert layout._separator(TAGS * 2) == " "
-    assert layout._separator([tag.replace(" ", "|") for tag in TAGS] * 2) == "|"
+    assert guess._separator(["cocker spaniel", "pug", "chow chow", "basset hound"] * 3) is None
+    assert guess._separator(TAGS * 2) == " "
+    assert guess._separator([tag.replace(" ", "|") for tag in TAGS] * 2) == "|"
 
 
 def test_what_does_not_fit_is_said_with_what_to_do(tmp_path):
     with pytest.raises(UserError, match="no pictures"):
-        layout.infer(tmp_path)
+        guess.infer(tmp_path)
     pictures(tmp_path, "cats/1.png", "dogs/1.png", "test/1.png")
     with pytest.raises(UserError, match="one level deeper"):
-        layout.infer(tmp_path)
+        guess.infer(tmp_path)
 
 
 def test_on_a_terminal_it_asks_and_elsewhere_it_does_not(tmp_path):

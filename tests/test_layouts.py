@@ -7,8 +7,9 @@ import pytest
 from inprocess import DEFAULTS, config_of, refused
 from miniatures import encoded, put, table
 
-from eightfold import dataset, folds, manifest
-from eightfold.listing import listing_digest
+from eightfold.core.listing import listing_digest
+from eightfold.inputs import dataset
+from eightfold.raw import folds, manifest
 
 
 @pytest.fixture

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from eightfold import dataset, linear, nets, scoring, stratify, tensors
-from eightfold.files import UserError
+from eightfold.core import tensors
+from eightfold.core.files import UserError
+from eightfold.inputs import dataset, stratify
+from eightfold.net import nets, scoring
+from eightfold.train import linear
 
 
 def data(

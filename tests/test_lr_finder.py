@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from eightfold import lr_finder, nets
-from eightfold.devices import Device
-from eightfold.lr_finder import CAUTIOUS_LR, TRIED, choose, inner_splits, smooth, suggest, sweep, try_rates
-from eightfold.schedules import finder_steps
+from eightfold.config.schedules import finder_steps
+from eightfold.core.devices import Device
+from eightfold.net import nets
+from eightfold.train import lr_finder
+from eightfold.train.lr_finder import CAUTIOUS_LR, TRIED, choose, inner_splits, smooth, suggest, sweep, try_rates
 
 CPU = Device(torch.device("cpu"), torch.float32)
 STAGE = {
@@ -307,8 +308,8 @@ def test_trials_judge_each_row_at_each_rate_and_leave_network_and_random_state_a
 
 def test_a_trial_is_the_stage_trained_on_the_rows_that_are_left(tmp_path):
     """Its last weights are those of training.train with the same keys."""
-    from eightfold import training
-    from eightfold.randomness import seed_for
+    from eightfold.core.randomness import seed_for
+    from eightfold.train import training
 
     stage = {**STAGE, "train": "head", "min_steps": 20, "cycles": 2, "optimizer": "adamw"}
     one, other = nets.head(6, 2, 0), nets.head(6, 2, 0)

@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from eightfold import dataset, manifest
-from eightfold.candidates import natural_key
-from eightfold.config import resolve
-from eightfold.files import UserError
-from eightfold.listing import listing_digest
+from eightfold.config.resolve import resolve
+from eightfold.core.files import UserError
+from eightfold.core.listing import listing_digest
+from eightfold.inputs import dataset
+from eightfold.raw import manifest
+from eightfold.raw.candidates import natural_key
 
 DEFAULTS = resolve({})["data"] | {"source": "csv"}
 

@@ -19,8 +19,8 @@ import pytest
 from inprocess import ROOT, TINY, run_in_this_process
 from miniatures import encoded, put, table
 
-from eightfold.config import resolve
-from eightfold.plan import Plan
+from eightfold.config.plan import Plan
+from eightfold.config.resolve import resolve
 
 TRAIN, TEST = 24, 5
 LETTERS = ["a dog", "b", "c.1"]

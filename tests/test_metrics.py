@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from eightfold import metrics, scoring
-from eightfold.files import UserError
+from eightfold.core.files import UserError
+from eightfold.net import scoring
+from eightfold.predict import metrics
 
 
 def single(seed: int, n: int, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,9 +16,9 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from eightfold import nets
-from eightfold.files import UserError
-from eightfold.schema import load_schema
+from eightfold.config.schema import load_schema
+from eightfold.core.files import UserError
+from eightfold.net import nets
 
 SMALL = [
     "resnet18",
@@ -364,7 +364,7 @@ def test_a_missing_page_is_an_error_in_words(published, tmp_path):
 
 
 def test_a_part_of_a_checkpoint_is_loaded_or_refused(tmp_path):
-    from eightfold import tensors
+    from eightfold.core import tensors
 
     head, other = nets.head(6, 2, 0), nets.head(6, 2, 1)
     tensors.save(tmp_path / "c.safetensors", {f"head.{k}": v for k, v in head.state_dict().items()}, "me")
@@ -378,7 +378,7 @@ def test_a_part_of_a_checkpoint_is_loaded_or_refused(tmp_path):
 
 @pytest.mark.parametrize("arch", ["resnet18", "densenet121", "regnet_y_400mf", "swin_t", "inception_v3"])
 def test_an_outline_filled_with_a_trunks_weights_is_that_trunk(arch, tmp_path):
-    from eightfold import tensors
+    from eightfold.core import tensors
 
     trunk = nets.trunk_of(arch, classifier(arch) if arch != "inception_v3" else None).eval()
     tensors.save(tmp_path / "t.safetensors", {f"trunk.{k}": v for k, v in trunk.state_dict().items()}, "me")
@@ -449,7 +449,7 @@ def test_a_stage_is_trained_without_importing_torchs_compiler():
         import torch._dynamo.utils
         assert callable(torch._dynamo.utils.is_compile_supported) and torch._dynamo.__file__
     """
-    environment = {**os.environ, "PYTHONPATH": str(Path(nets.__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(nets.__file__).parents[2])}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eightfold.optimizers import SGD
+from eightfold.train.optimizers import SGD
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])

@@ -14,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from eightfold import compare, course, model_card, tuning
-from eightfold.export import Classifier
-from eightfold.files import read_json, write_json, write_table
+from eightfold.core.files import read_json, write_json, write_table
+from eightfold.predict import tuning
+from eightfold.predict.export import Classifier
+from eightfold.review import compare, loss_curve, model_card
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """
@@ -283,7 +284,7 @@ def test_a_comparison_shows_the_baseline_of_each_run(tmp_path):
 
 def test_a_narrow_range_of_losses_has_ticks_too():
     for low, high in ((-0.2, -0.05), (-3, 2), (-0.13, -0.1), (0.001, 0.3)):
-        ticks = course.loss_ticks(low, high)
+        ticks = loss_curve.loss_ticks(low, high)
         assert 2 <= len(ticks) <= 8 and all(low <= np.log10(tick) <= high for tick in ticks)
         assert ticks == sorted({float(f"{tick:.2g}") for tick in ticks})
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from eightfold.files import UserError
-from eightfold.pixels import MAX_ASPECT, Pixels, in_order, pack, resized
-from eightfold.plan import short_side_for
+from eightfold.config.plan import short_side_for
+from eightfold.core.files import UserError
+from eightfold.inputs.pixels import MAX_ASPECT, Pixels, in_order, pack, resized
 
 pictures = st.lists(
     st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(lambda hw: arrays.arrays(np.uint8, (*hw, 3))), max_size=6

@@ -1,4 +1,4 @@
-"""eightfold.plots and eightfold.sheets: valid SVG, safe text, the same bytes again."""
+"""Plots and sheets: valid SVG, safe text, the same bytes again."""
 
 import xml.etree.ElementTree as ET
 
@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eightfold import plots, sheets, wording
+from eightfold.core import wording
+from eightfold.review import plots, sheets
 
 HOSTILE = ["<script>alert(1)</script>", 'a "b" & c', "$x^2$", "bad \x00\x0b\ud800 text", "x" * 300, "", "犬"]
 

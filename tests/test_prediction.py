@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from eightfold import activations, finished, inference, nets, prediction, shards, tensors
-from eightfold.devices import Device
-from eightfold.files import UserError, file_digest, write_json
-from eightfold.scoring import probabilities_of
+from eightfold.core import shards, tensors
+from eightfold.core.devices import Device
+from eightfold.core.files import UserError, file_digest, write_json
+from eightfold.inputs import activations
+from eightfold.net import inference, nets
+from eightfold.net.scoring import probabilities_of
+from eightfold.predict import finished, prediction
 
 CPU = Device(torch.device("cpu"), torch.float32)
 

@@ -10,10 +10,13 @@ from inprocess import run_in_this_process
 from pipeline import changed, write_pictures
 from sklearn.metrics import log_loss
 
-from eightfold import metrics, nets, quick, report, tensors
-from eightfold.config import resolve
-from eightfold.files import read_json
-from eightfold.plan import Plan
+from eightfold.config.plan import Plan
+from eightfold.config.resolve import resolve
+from eightfold.core import tensors
+from eightfold.core.files import read_json
+from eightfold.net import nets
+from eightfold.predict import metrics
+from eightfold.review import quick, report
 
 LINEAR = {"name": "linear", "size": 32, "train": "linear", "augment": False}
 HEAD = {"name": "head", "size": 32, "train": "head", "augment": False, "lr": 0.01}

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eightfold.config import resolve
-from eightfold.plan import Plan
-from eightfold.schedules import stage_epochs
+from eightfold.config.plan import Plan
+from eightfold.config.resolve import resolve
+from eightfold.config.schedules import stage_epochs
 
 
 def recipe(*stages: dict) -> list[dict]:

@@ -9,8 +9,10 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torch.nn import functional as F
 
-from eightfold import averaging, nets, regularise, schedules, training
-from eightfold.devices import Device
+from eightfold.config import schedules
+from eightfold.core.devices import Device
+from eightfold.net import nets
+from eightfold.train import averaging, regularise, training
 
 SEED = 5
 TARGETS = np.array([0] * 24 + [1] * 8 + [2] * 8)

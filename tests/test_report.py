@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eightfold import flow, plots, report, review, sheets, wording
-from eightfold.files import write_json, write_table, write_text
+from eightfold.core import wording
+from eightfold.core.files import write_json, write_table, write_text
+from eightfold.review import job_graph, plots, report, review, sheets
 
 EVIL = "<script>alert(1)</script>"
 CLASSES = [EVIL, 'cat "&" dog', "{{ 7 * 7 }}", "</pre><img src=x onerror=alert(2)>"]
@@ -257,8 +258,8 @@ def test_the_graph_joins_jobs_in_their_order_and_no_line_crosses_one(stages):
     jobs = ["manifest", "folds", "explore", "pixels", "pixels", "weights", "views_0-0", "views_1-3", "other"]
     jobs += [f"{stage}.{part}" for stage in stages for part in ("lr_find", "train")]
     jobs += ["predict_valid", "predict_test", "evaluate", "review", "submission"]
-    graph = flow.flow([{"job": job, "seconds": 2.0} for job in jobs], stages)
-    (wide, high), (across, _) = flow.BOX, flow.GAPS
+    graph = job_graph.flow([{"job": job, "seconds": 2.0} for job in jobs], stages)
+    (wide, high), (across, _) = job_graph.BOX, job_graph.GAPS
     boxes = {(box["x"], box["y"]): box for box in graph["boxes"]}
     assert sum(box["seconds"] for box in graph["boxes"]) == 2 * (len(jobs) - 1)  # all but "other", each once
     joined = set()
@@ -392,7 +393,7 @@ def test_report_door(tmp_path):
 
 @pytest.mark.parametrize("task", ["single", "multi", "nothing held out"])
 def test_review_door(tmp_path, task):
-    from eightfold import dataset, pixels
+    from eightfold.inputs import dataset, pixels
 
     rng = np.random.default_rng(0)
     classes = ["id", "label", EVIL]

@@ -1,10 +1,10 @@
-"""eightfold.review against scikit-learn and brute force."""
+"""Figures and choices for people to look at, against scikit-learn and brute force."""
 
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from eightfold import review
+from eightfold.review import review
 
 
 def single(n=200, classes=5, seed=0):

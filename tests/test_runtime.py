@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from eightfold import runtime
+from eightfold.core import runtime
 
-SCRIPTS = str(Path(runtime.__file__).parents[1])
+SCRIPTS = str(Path(runtime.__file__).parents[2])
 HEAD = f"""
 import os, signal, sys, time
 sys.path.insert(0, {SCRIPTS!r})

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eightfold import schedules
+from eightfold.config import schedules
 
 
 def fastai07(batches, cycles, cycle_len, cycle_mult):

@@ -7,10 +7,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eightfold import activations, pixels, prediction, shards, tensors
-from eightfold.config import resolve
-from eightfold.files import UserError
-from eightfold.plan import Plan
+from eightfold.config.plan import Plan
+from eightfold.config.resolve import resolve
+from eightfold.core import shards, tensors
+from eightfold.core.files import UserError
+from eightfold.inputs import activations, pixels
+from eightfold.predict import prediction
 
 
 @given(st.integers(0, 5000), st.integers(1, 40))

@@ -12,9 +12,12 @@ import torch
 from inprocess import ROOT
 from PIL import Image
 
-from eightfold import manifest, nets, plan, solar, tensors
-from eightfold.config import check_yaml_file, resolve
-from eightfold.files import UserError
+from eightfold.config import plan
+from eightfold.config.resolve import check_yaml_file, resolve
+from eightfold.core import tensors
+from eightfold.core.files import UserError
+from eightfold.net import nets
+from eightfold.raw import manifest, solar
 
 PACKAGES = "needs envs/requirements-solar.txt"
 timm = pytest.mark.skipif(not plan.installed("timm"), reason="timm (envs/requirements-solar.txt) is not installed")

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_training import STAGE, head, same, targets, trained, vectors, without_seconds
 
-from eightfold import scoring, stopping
-from eightfold.files import UserError
-from eightfold.stopping import Best
+from eightfold.core.files import UserError
+from eightfold.net import scoring
+from eightfold.train import stopping
+from eightfold.train.stopping import Best
 
 
 class Held:

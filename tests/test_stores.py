@@ -15,9 +15,10 @@ from inprocess import DEFAULTS, TINY, config_of, refused, run_in_this_process
 from miniatures import encoded, put, table
 from PIL import Image
 
-from eightfold import dataset, images, manifest
-from eightfold.files import UserError
-from eightfold.stores import Store
+from eightfold.core.files import UserError
+from eightfold.inputs import dataset
+from eightfold.raw import images, manifest
+from eightfold.raw.stores import Store
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eightfold import submission
-from eightfold.files import UserError
-from eightfold.submission import infer_format, read_ids, table, write_checked
+from eightfold.core.files import UserError
+from eightfold.predict import submission
+from eightfold.predict.submission import infer_format, read_ids, table, write_checked
 
 CLASSES = ["cat", "dog", "owl"]
 

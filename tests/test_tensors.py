@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from eightfold import tensors
-from eightfold.files import UserError, checked, file_digest, write_json
+from eightfold.core import tensors
+from eightfold.core.files import UserError, checked, file_digest, write_json
 
 CONTENT = {
     "b": torch.arange(6).reshape(2, 3),
     "a.x": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
     "a.y": torch.ones(1),
 }
-SCRIPTS = str(Path(tensors.__file__).parents[1])
+SCRIPTS = str(Path(tensors.__file__).parents[2])
 
 
 @pytest.fixture

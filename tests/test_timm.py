@@ -13,9 +13,11 @@ from inprocess import TINY, run_in_this_process
 from safetensors.torch import save_file
 from torch import nn
 
-from eightfold import insight, nets, plan, timm_nets
-from eightfold.config import resolve
-from eightfold.files import UserError
+from eightfold.config import plan
+from eightfold.config.resolve import resolve
+from eightfold.core.files import UserError
+from eightfold.net import nets, timm_nets
+from eightfold.review import insight
 
 ROOT = Path(__file__).parents[1]
 SMALL = "timm/test_resnet"  # 0.4 million parameters, made for tests

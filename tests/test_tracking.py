@@ -5,8 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from eightfold import tracking
-from eightfold.files import write_table
+from eightfold.core.files import write_table
+from eightfold.review import tracking
 
 EXTRA = "envs/requirements-extra.txt is not installed"
 

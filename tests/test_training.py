@@ -14,10 +14,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from eightfold import activations, nets, runtime, schedules, scoring, stages, tensors, training
-from eightfold.devices import Device, device
-from eightfold.files import UserError
-from eightfold.sources import Activations
+from eightfold.config import schedules
+from eightfold.core import runtime, tensors
+from eightfold.core.devices import Device, device
+from eightfold.core.files import UserError
+from eightfold.inputs import activations
+from eightfold.inputs.sources import Activations
+from eightfold.net import nets, scoring
+from eightfold.train import stages, training
 
 CPU = Device(torch.device("cpu"), torch.float32)
 STAGE = {"name": "head", "augment": True, "first_view": 1, "cycles": 2, "cycle_len": 1, "cycle_mult": 2}

@@ -9,9 +9,11 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from eightfold import ensembles, evaluation, metrics, nets, scoring, training
-from eightfold.devices import Device
-from eightfold.scoring import mean_and_error
+from eightfold.core.devices import Device
+from eightfold.net import nets, scoring
+from eightfold.net.scoring import mean_and_error
+from eightfold.predict import ensembles, evaluation, metrics
+from eightfold.train import training
 
 CPU = Device(torch.device("cpu"), torch.float32)
 TRAIN, VALID, TEST = np.arange(300), np.arange(300, 500), np.arange(500, 1797)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, fbeta_score
 
-from eightfold import metrics, scoring, tuning
-from eightfold.metrics import Judge
+from eightfold.net import scoring
+from eightfold.predict import metrics, tuning
+from eightfold.predict.metrics import Judge
 
 ALL = {"temperature": True, "clip": True, "thresholds": "global"}
 

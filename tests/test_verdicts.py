@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from eightfold import evaluation, evidence, metrics, report, scoring, tensors
-from eightfold.files import UserError, write_json
-from eightfold.verdicts import TITLES, stage_of, verdict, verdicts, weights_by_stage
+from eightfold.core import tensors
+from eightfold.core.files import UserError, write_json
+from eightfold.net import scoring
+from eightfold.predict import evaluation, evidence, metrics
+from eightfold.review import report
+from eightfold.review.verdicts import TITLES, stage_of, verdict, verdicts, weights_by_stage
 
 N = 400
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from eightfold import views
-from eightfold.devices import Device
-from eightfold.pixels import Pixels, pack
-from eightfold.sources import Views
+from eightfold.core.devices import Device
+from eightfold.inputs import views
+from eightfold.inputs.pixels import Pixels, pack
+from eightfold.inputs.sources import Views
 
 AUGMENTATION = {"preset": "side_on", "max_zoom": 1.1, "max_rotate": 10, "max_light": 0.05, "crop": "random"}
 STILL = {"preset": "basic", "max_zoom": 1.0, "max_rotate": 0, "max_light": 0, "crop": "random"}

@@ -134,7 +134,7 @@ def test_a_key_changed_in_the_config_reruns_what_depends_on_it(plans, key):
 
 
 def test_a_comment_in_the_library_reruns_nothing_and_a_function_what_calls_it(copy):
-    library = copy["scripts/eightfold/views.py"]
+    library = copy["scripts/eightfold/inputs/views.py"]
     source = library.read_text(encoding="utf-8")
     try:
         library.write_text(
@@ -158,7 +158,7 @@ def test_a_comment_in_the_library_reruns_nothing_and_a_function_what_calls_it(co
 
 
 def test_an_edited_plot_retrains_nothing(copy):
-    library = copy["scripts/eightfold/plots.py"]
+    library = copy["scripts/eightfold/review/plots.py"]
     source = library.read_text(encoding="utf-8")
     try:
         library.write_text(source + "\nNEW = 1\n", encoding="utf-8")

@@ -20,7 +20,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / 
 
 import corpus  # noqa: E402
 
-from eightfold import images  # noqa: E402
+from eightfold.raw import images  # noqa: E402
 
 MEMORY = 3 * 2**30  # bytes that the decoding process may ask for
 SLOWEST = 60.0  # seconds that one file may take before it counts as hanging

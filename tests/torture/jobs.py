@@ -150,8 +150,8 @@ def main(wanted: int, told: Path) -> int:
         "scipy.stats",
     ):
         importlib.import_module(name)
-    for path in (HERE.parents[2] / "scripts" / "eightfold").glob("*.py"):
-        importlib.import_module(f"eightfold.{path.stem}")
+    for path in (HERE.parents[2] / "scripts" / "eightfold").glob("*/[!_]*.py"):
+        importlib.import_module(f"eightfold.{path.parent.name}.{path.stem}")
     began, passes = time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="eightfold-jobs-") as folder:
         expected, seconds = whole(Path(folder, "whole"))

@@ -25,7 +25,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / 
 
 from pipeline import Checkout, changed  # noqa: E402
 
-from eightfold import lock  # noqa: E402
+from eightfold.upkeep import lock  # noqa: E402
 
 RUN = "results/tiny"
 VICTIMS = ["job", "snakemake", "group"]

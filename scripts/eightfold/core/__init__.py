@@ -1,0 +1,1 @@
+"""Files, digests, tensors on disk, devices, random numbers, logs and wording: what every phase uses."""

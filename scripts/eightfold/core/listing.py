@@ -1,0 +1,87 @@
+"""What lies below a folder, fast enough to ask whenever the Snakefile is parsed. Standard library only."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from eightfold.core.files import UserError, digest, file_digest, fingerprint
+
+LITTER = frozenset(
+    {"Thumbs.db", "desktop.ini", "__MACOSX"}
+)  # left by Windows and macOS; hidden names (.DS_Store) go too
+LARGE = 64 * 2**20  # bytes, a tenth of a second to read
+
+
+def files_below(root: str | os.PathLike) -> Iterator[tuple[str, int]]:
+    """Yield (path relative to ``root`` with forward slashes, bytes) of every file below it, in no special order.
+
+    Hidden names and LITTER are left out, links are followed, a dangling link counts as a file of -1 bytes.
+    Raises UserError naming a folder that is missing or unreadable, or a link that leads back into itself.
+    """
+    folders = [("", os.fspath(root), ())]  # (prefix of the relative paths, folder, link targets on the way to it)
+    while folders:
+        prefix, folder, links = folders.pop()
+        try:
+            with os.scandir(folder) as found:
+                entries = [entry for entry in found if entry.name[0] != "." and entry.name not in LITTER]
+        except FileNotFoundError as error:
+            raise UserError(f"{folder}: no such folder; set data.root to the folder that holds the data") from error
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be read as a folder ({error.strerror})") from error
+        for entry in entries:
+            name = prefix + entry.name
+            if is_folder(entry):
+                inner = links
+                if entry.is_symlink():
+                    target = os.path.realpath(entry.path)
+                    if target in links:
+                        raise UserError(f"{entry.path}: a link that leads back into itself; remove it")
+                    inner = (*links, target)
+                folders.append((name + "/", entry.path, inner))
+            else:
+                yield name, _bytes(entry)
+
+
+def listing_digest(root: str | os.PathLike) -> str:
+    """32 hex digits that identify the names and sizes of the files below ``root``, not their times.
+
+    Tables (.csv, .json) count with their content, because a corrected label often leaves the size as it was; of a JSON
+    file too large to be read again and again, a sample. An archive counts by its own name and size.
+    Raises UserError like ``files_below``.
+    """
+    result = hashlib.blake2b(digest_size=16)
+    for name, size in sorted(files_below(root)):
+        content = _content(os.path.join(root, name), size) if name.endswith((".csv", ".json")) and size >= 0 else ""
+        result.update(os.fsencode(f"{name}\0{size}\0{content}\0"))
+    return result.hexdigest()
+
+
+def finished_runs(results: str | os.PathLike) -> dict[str, str]:
+    """{folder of a run that has its metrics.json: digest of the small files that a comparison reads}, sorted."""
+    found = {}
+    for metrics in sorted(Path(results).glob("*/metrics.json")):
+        run = metrics.parent
+        names = ["metrics.json", "config.json", "timings.csv", "review/tables.json"]
+        paths = [*(run / name for name in names), *sorted(run.glob("fold*/*/history.csv"))]
+        found[run.as_posix()] = digest([[str(path), file_digest(path)] for path in paths if path.is_file()])
+    return found
+
+
+def _content(path: str, size: int) -> str:
+    return fingerprint(path) if path.endswith(".json") and size > LARGE else file_digest(path)
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Whether an entry is a folder, or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _bytes(entry: os.DirEntry) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:  # a dangling link, or one to itself
+        return -1

@@ -1,0 +1,1 @@
+"""Networks: trunks, heads, the pass through them, and what their logits score."""

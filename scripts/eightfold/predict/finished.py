@@ -1,0 +1,108 @@
+"""The networks of a run that may answer: where they lie, and which share a trunk."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+from eightfold.core.files import checked, read_json
+from eightfold.net import nets
+from eightfold.train import stages
+
+
+class Network(NamedTuple):
+    """A network that may answer, by the files and the prefixes in them ("snapshot1.") that hold its trunk and its head."""
+
+    stage: str
+    name: str  # "end", or "cycle2": as the stage ended, or after its second cycle
+    size: int  # side of the square that it sees, px
+    trunk: str
+    trunk_prefix: str
+    head: str
+    head_prefix: str
+
+    @property
+    def key(self) -> str:
+        """Its name among the tensors of a file of predictions."""
+        return f"{self.stage}.{self.name}"
+
+
+class Kind(NamedTuple):
+    """What all networks of a run have in common."""
+
+    arch: str
+    classes: int
+    features: int
+    seed: int
+
+
+def networks_of(
+    candidates: Sequence[Mapping],
+    checkpoints: Mapping[str, str],
+    snapshots: Mapping[str, str],
+    start: str,
+    wanted: Collection[tuple[str, str]] | None = None,
+) -> list[Network]:
+    """The networks of one fold, in the order of ``candidates``, with the digests of their files checked.
+
+    candidates: as `Plan.candidates` has them. checkpoints, snapshots: the file of each stage; a checkpoint's stage.json lies
+    beside it. start: the starting trunk. wanted: (stage, name) of those to give; None: all. Raises UserError for a damaged file.
+    """
+    found = []
+    for stage in candidates:
+        own, inherited = checkpoints[stage["stage"]], checkpoints.get(stage["trunk"], start)
+        for name in stage["networks"]:
+            if wanted is not None and (stage["stage"], name) not in wanted:
+                continue
+            file, prefix = (own, "") if name == "end" else (snapshots[stage["stage"]], f"snapshot{name[5:]}.")
+            # A head stage's checkpoints hold no trunk: that is the earlier stage's.
+            trunk = (file, prefix) if stage["train"] == "all" else (inherited, "")
+            found.append(Network(stage["stage"], name, stage["size"], *trunk, file, prefix))
+    stage_of = {path: (name, "digest") for name, path in checkpoints.items()}
+    stage_of |= {path: (name, "snapshots_digest") for name, path in snapshots.items()}
+    for path in sorted({path for network in found for path in (network.trunk, network.head)} - {start}):
+        name, key = stage_of[path]
+        checked(path, {"digest": read_json(stages.identity_beside(checkpoints[name]))[key]})
+    return found
+
+
+def of_folds(given, settings: Mapping, wanted: Collection[tuple[str, str]]) -> list[list[Network]]:
+    """The wanted networks of each fold that is submitted. ``given``: trunk, and checkpoints and snapshots, one fold after
+    another; settings: candidates, answering and answering_snapshots of the plan."""
+    stages_of, snapshots_of = settings["answering"], settings["answering_snapshots"]
+    found = []
+    for fold in range(len(given.checkpoints) // len(stages_of)):
+        checkpoints = given.checkpoints[fold * len(stages_of) : (fold + 1) * len(stages_of)]
+        snapshots = given.snapshots[fold * len(snapshots_of) : (fold + 1) * len(snapshots_of)]
+        found.append(
+            networks_of(
+                settings["candidates"],
+                dict(zip(stages_of, checkpoints, strict=True)),
+                dict(zip(snapshots_of, snapshots, strict=True)),
+                given.trunk,
+                wanted,
+            )
+        )
+    return found
+
+
+def by_trunk(networks: Sequence[Network]) -> list[list[Network]]:
+    """The networks in groups that share a trunk and see the same views, so that the trunk passes over each view once."""
+    groups: dict[tuple, list[Network]] = {}
+    for network in networks:
+        groups.setdefault((network.trunk, network.trunk_prefix, network.size), []).append(network)
+    return list(groups.values())
+
+
+def trunk_and_heads(group: Sequence[Network], kind: Kind) -> tuple[nn.Module, list[nn.Module]]:
+    """The trunk that a group of `by_trunk` shares, and the head of each of its networks, in evaluation mode."""
+    net = stages.network(kind.arch, kind.classes, kind.features, kind.seed)
+    nets.load_part(net.trunk, group[0].trunk, f"{group[0].trunk_prefix}trunk")
+    return net.trunk.eval(), [nets.load_head(n.head, f"{n.head_prefix}head").eval() for n in group]
+
+
+def whole(networks: Sequence[Network], kind: Kind) -> Iterator[nets.Net]:
+    """One network after another, trunk and head, in evaluation mode."""
+    for network in networks:
+        trunk, (head,) = trunk_and_heads([network], kind)
+        yield nets.Net(trunk, head).eval()

@@ -1,0 +1,95 @@
+"""Pictures that no manifest knows: any folder of them, found, decoded, packed, answered as the submission answers, told."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from eightfold.core.files import UserError
+from eightfold.core.listing import files_below
+from eightfold.inputs import pixels
+from eightfold.net import scoring
+from eightfold.predict import ensembles
+from eightfold.predict.ensembles import Blend
+from eightfold.raw import images
+
+
+def find(folder: str | os.PathLike, suffix: str = "") -> list[str]:
+    """Paths of the pictures below ``folder`` (told by a picture's usual suffixes, or ``suffix``), relative to it and sorted.
+
+    Raises UserError when there is none, since an empty answer would look like success.
+    """
+    found = sorted(name for name, _ in files_below(folder))
+    known = images.SUFFIXES | {os.path.splitext("x" + suffix)[1].lower()} - {""}
+    pictures = [name for name in found if os.path.splitext(name)[1].lower() in known]
+    if not pictures:
+        suffixes = ", ".join(sorted(known))
+        raise UserError(
+            f"{folder}: none of its {len(found)} files is a picture ({suffixes}); give a folder that has some"
+        )
+    return pictures
+
+
+def pack(
+    folder: str | os.PathLike,
+    names: Sequence[str],
+    target: str | os.PathLike,
+    short_side: int,
+    threads: int,
+    progress: Callable[..., Iterable] = lambda items, *_: items,
+    span: images.Span = None,
+) -> list[tuple[str, str]]:
+    """Decode and resize the pictures into a packed folder ``target``, in the order of ``names``; ``span`` as in `images`.
+
+    Returns (name, reason) of those that cannot be read: their rows hold no image.
+    """
+    bad: dict[str, str] = {}
+
+    def read(name: str) -> np.ndarray:
+        try:
+            image = images.open_image(Path(folder, name).read_bytes(), span, short_side)
+            return pixels.resized(image, short_side)
+        except (images.BadImage, OSError) as error:
+            bad[name] = str(error)
+            return np.empty((0, 0, 3), np.uint8)
+
+    pixels.pack(target, progress(pixels.in_order(read, names, threads), len(names), "new pictures"))
+    return [(name, bad[name]) for name in names if name in bad]
+
+
+def combined(of_folds: Sequence[Mapping[str, np.ndarray]], blend: Blend, tta: Mapping) -> np.ndarray:
+    """What the networks say together, as `evaluate` has it for the test images: probabilities (n, classes).
+
+    of_folds: for each fold the logits (views, n, classes) of each network, by its key. blend: the members that answer, all of
+    them this run's. tta: average and weights of the views.
+    """
+    answers = []
+    for logits in of_folds:
+        stack = []
+        for member in blend.members:
+            of_views = scoring.probabilities_of(logits[f"{member.stage}.{member.network}"], blend.several)
+            made = ensembles.of_network(of_views, tta["weights"], tta["average"], blend.several)
+            stack.append(made[0 if member.views == 1 else 1])
+        answers.append(blend(np.stack(stack)))
+    return ensembles.mean_of_folds(answers, blend.average, blend.several)
+
+
+def answers(
+    names: Sequence[str],
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    separator: str | None,
+    decisions: np.ndarray,
+) -> pd.DataFrame:
+    """path, prediction, probability, then a column per class. decisions: what `submission.decide` says. ``separator``
+    None: one label, with its probability; else labels, joined, with the least sure decision among all."""
+    if separator is None:
+        said, sure = [classes[i] for i in decisions], probabilities[np.arange(len(decisions)), decisions]
+    else:
+        said = [separator.join(classes[i] for i in np.flatnonzero(row)) for row in decisions]
+        sure = np.maximum(probabilities, 1 - probabilities).min(1)
+    # By position, not by name: a class may be called "path".
+    told = pd.DataFrame({"path": list(names), "prediction": said, "probability": sure})
+    return pd.concat([told, pd.DataFrame(probabilities, columns=list(classes))], axis=1)

@@ -1,0 +1,82 @@
+"""Archives from strangers, unpacked so that nothing leaves the folder they are for. Standard library only."""
+
+import os
+import shutil
+import stat
+import zipfile
+import zlib
+from pathlib import Path
+
+from eightfold.core.files import UserError
+
+CHUNK = 1 << 20
+NOT_UNPACKED = (".7z", ".rar", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+def _target(archive: Path, member: zipfile.ZipInfo, folder: Path) -> Path:
+    """Where a member goes. Raises UserError for one that would go elsewhere (zip-slip), or that is no plain file."""
+    name = member.filename.replace("\\", "/")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts or "\0" in name or (parts and ":" in parts[0]) or not parts:
+        raise UserError(f"{archive}: member {member.filename!r} would leave the folder; nothing of it was kept")
+    kind = member.external_attr >> 16
+    if stat.S_IFMT(kind) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise UserError(f"{archive}: member {member.filename!r} is a link or a device; nothing of it was kept")
+    if member.flag_bits & 1:
+        raise UserError(f"{archive}: member {member.filename!r} is encrypted; unpack it by hand")
+    return folder.joinpath(*parts)
+
+
+def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> int:
+    """Unpack a .zip into a new ``folder``, whole or not at all; the number of its files. Checksums are verified.
+
+    Raises UserError for an archive that is damaged, would leave the folder, or has not enough room.
+    """
+    archive, folder = Path(archive), Path(folder)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as file:
+            members = [member for member in file.infolist() if not member.is_dir()]
+            targets = {_target(archive, member, temporary): member for member in members}
+            wanted = sum(member.file_size for member in members)
+            room = shutil.disk_usage(archive.parent).free
+            if wanted > room:
+                raise UserError(f"{archive}: needs {wanted / 1e9:.1f} GB unpacked, and {room / 1e9:.1f} GB are free")
+            for target, member in targets.items():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                # Read by hand: never more than the member says it holds, whatever its data would expand to.
+                with file.open(member) as source, open(target, "wb") as made:
+                    shutil.copyfileobj(source, made, CHUNK)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.mkdir(exist_ok=True)
+        temporary.rename(folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError) as error:
+        raise UserError(f"{archive}: cannot be unpacked ({error}); delete it and run again") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return len(targets)
+
+
+def unpack_within(folder: str | os.PathLike) -> list[str]:
+    """Unpack every .zip below ``folder`` beside itself and delete it, archives in archives too; the names of archives
+    of other kinds, which are left as they are.
+
+    train.zip becomes train/; where all that it holds lies in one folder train/ already, that level is not doubled.
+    """
+    folder = Path(folder)
+    while found := sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".zip" and path.is_file()):
+        for archive in found:
+            target = archive.with_suffix("")
+            if target.exists():
+                raise UserError(f"{archive}: would be unpacked over {target.name}, which is there already")
+            unpack(archive, target)
+            inside = list(target.iterdir())
+            if len(inside) == 1 and inside[0].is_dir() and inside[0].name == target.name:
+                inner = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+                inside[0].rename(inner)
+                target.rmdir()
+                inner.rename(target)
+            archive.unlink()
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return sorted(name for name in names if name.lower().endswith(NOT_UNPACKED))

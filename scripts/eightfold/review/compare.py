@@ -1,0 +1,293 @@
+"""Runs side by side: the settings in which they differ, their figures with standard errors, times, curves.
+
+``read_run`` takes a run's files, ``table`` and ``page`` put several together. A run without a config.json (older than
+that file) still has its figures; its settings are unknown.
+"""
+
+import html
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from eightfold.core.files import read_json
+from eightfold.core.wording import number_text, share_error, share_text, time_text
+from eightfold.review.loss_curve import loss_ticks
+from eightfold.review.sheets import FONT, xml_text
+
+FILES = ("metrics.json", "config.json", "timings.csv", "review/tables.json")  # what a comparison reads of a run
+COLOURS = ("#3b6fd4", "#d9822b", "#2f9e64", "#dc4c4c", "#8a63d2", "#0f9aa8", "#b3589a", "#7a7f87")
+NOT_SETTINGS = frozenset({"run", "predict", "tracking"})
+WIDTH, HEIGHT, LEFT, BOTTOM = 720, 260, 52, 34
+
+
+def flat(value: object, prefix: str = "") -> dict[str, str]:
+    """{"tta.views": "4", "recipe.head.size": "64"} of a config: every leaf as JSON text. Stages go by name."""
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) and "name" in item for item in value):
+        names = {f"{prefix}.order": json.dumps([item["name"] for item in value], ensure_ascii=False)}
+        return names | {k: v for item in value for k, v in flat(item, f"{prefix}.{item['name']}").items()}
+    if isinstance(value, Mapping):
+        return {
+            k: v for key, item in value.items() for k, v in flat(item, f"{prefix}.{key}" if prefix else key).items()
+        }
+    return {prefix: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}
+
+
+def read_run(folder: Path) -> dict:
+    """What is compared of a finished run in ``folder``."""
+    optional = {
+        name: read_json(folder / name) if (folder / name).is_file() else {} for name in FILES if ".json" in name
+    }
+    metrics, tables = optional["metrics.json"], optional["review/tables.json"]
+    final = {k: v for k, v in (metrics.get("final") or {}).items() if isinstance(v, int | float)}
+    images = final.pop("images", 0)
+    error = {"accuracy": share_error(final.get("accuracy"), images), "log_loss": tables.get("log_loss_se")}
+    times = pd.read_csv(folder / "timings.csv") if (folder / "timings.csv").is_file() else None
+    config = {k: v for k, v in (optional["config.json"].get("config") or {}).items() if k not in NOT_SETTINGS}
+    return {
+        "run": folder.name,
+        "config": flat(config),
+        "known": bool(config),
+        "figures": final,
+        "errors": {name: value for name, value in error.items() if value is not None},
+        "baseline": {k: v for k, v in (metrics.get("baseline") or {}).items() if k in final},
+        "images": images,
+        "seconds": None if times is None else float(times["seconds"].sum()),
+        "curve": curve(metrics.get("stages") or [], folder),
+    }
+
+
+def curve(stages: Sequence[Mapping], folder: Path) -> list[tuple[float, float]]:
+    """(epochs trained so far, validation loss in nats) over the stages of the first fold."""
+    points, done = [], 0
+    for stage in stages:
+        path = folder / f"fold{stage['fold']}" / stage["stage"] / "history.csv"
+        if str(stage["fold"]) == str(stages[0]["fold"]) and path.is_file():
+            losses = pd.to_numeric(pd.read_csv(path)["valid_loss"], errors="coerce")
+            points += [(done + i, loss) for i, loss in enumerate(losses, 1) if math.isfinite(loss)]
+            done += len(losses)
+    return points
+
+
+def differing(runs: Sequence[Mapping]) -> list[str]:
+    """The settings that are not the same in all runs whose settings are known, sorted."""
+    configs = [run["config"] for run in runs if run["known"]]
+    return sorted(key for key in set().union(*configs) if len({config.get(key) for config in configs}) > 1)
+
+
+def table(runs: Sequence[Mapping]) -> pd.DataFrame:
+    """A row a run: run, figures and their standard errors, images, seconds, then the settings that differ."""
+    figures = list(dict.fromkeys(name for run in runs for name in run["figures"]))
+    rows = []
+    for run in runs:
+        row = {"run": run["run"]}
+        for name in figures:
+            row[name] = run["figures"].get(name)
+            if any(name in other["errors"] for other in runs):
+                row[f"{name}_se"] = run["errors"].get(name)
+            if any(name in other["baseline"] for other in runs):
+                row[f"{name}_baseline"] = run["baseline"].get(name)
+        row |= {"images": run["images"], "seconds": run["seconds"]}
+        rows.append(row | {key: run["config"].get(key, "") for key in differing(runs)})
+    return pd.DataFrame(rows)
+
+
+def changes(runs: Sequence[Mapping], most: int = 3) -> list[dict]:
+    """Pairs of runs that differ in the fewest settings (``most`` at most), and what that did to each figure.
+
+    A pair of one setting tells what that setting does; of several, only what they do together. ``clear``: the figure
+    moved by more than two standard errors of the difference (which holds for pairs judged on different pictures; on the
+    same pictures the true error is smaller, so "not clear" is said too often rather than too seldom).
+    """
+    found = []
+    for i, one in enumerate(runs):
+        for other in runs[i + 1 :]:
+            keys = sorted(
+                k
+                for k in one["config"].keys() | other["config"].keys()
+                if one["config"].get(k) != other["config"].get(k)
+            )
+            if not (one["known"] and other["known"]) or not 0 < len(keys) <= most:
+                continue
+            effects = []
+            for name in one["figures"].keys() & other["figures"].keys():
+                by = other["figures"][name] - one["figures"][name]
+                errors = [run["errors"].get(name) for run in (one, other)]
+                error = None if None in errors else math.hypot(*errors)
+                effects.append(
+                    {"figure": name, "by": by, "error": error, "clear": error is not None and abs(by) > 2 * error}
+                )
+            what = [(k, one["config"].get(k, "–"), other["config"].get(k, "–")) for k in keys]
+            effects.sort(key=lambda effect: effect["figure"])
+            seconds = None if None in (one["seconds"], other["seconds"]) else other["seconds"] - one["seconds"]
+            found.append(
+                {"from": one["run"], "to": other["run"], "settings": what, "effects": effects, "seconds": seconds}
+            )
+    return sorted(found, key=lambda pair: (len(pair["settings"]), pair["from"], pair["to"]))
+
+
+def over_seeds(runs: Sequence[Mapping]) -> list[dict]:
+    """Runs that differ in nothing but their seed, taken together: mean and standard error over the seeds, by figure.
+
+    [{"runs": names, "settings": {key: text} of what differs between the groups, "figures": {name: (mean, error)}}]; two
+    seeds at least. This error holds what a run's own cannot: another split, another start, another order.
+    """
+    groups: dict[tuple, list[Mapping]] = {}
+    for run in runs:
+        if run["known"]:
+            groups.setdefault(tuple(sorted((k, v) for k, v in run["config"].items() if k != "seed")), []).append(run)
+    keys, found = [key for key in differing(runs) if key != "seed"], []
+    for group in groups.values():
+        if len({run["config"].get("seed") for run in group}) < 2:
+            continue
+        figures = {}
+        for name in group[0]["figures"]:
+            values = [run["figures"][name] for run in group if name in run["figures"]]
+            if len(values) == len(group):
+                figures[name] = (statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values)))
+        told = {key: group[0]["config"].get(key, "–") for key in keys}
+        found.append({"runs": [run["run"] for run in group], "settings": told, "figures": figures})
+    return found
+
+
+def curves_svg(runs: Sequence[Mapping]) -> str:
+    """Validation loss by epoch, a line a run, as SVG text; losses on a logarithmic scale."""
+    drawn = [run for run in runs if run["curve"]]
+    if not drawn:
+        return ""
+    epochs = max(x for run in drawn for x, _ in run["curve"])
+    losses = [max(y, 1e-6) for run in drawn for _, y in run["curve"]]
+    low, high = math.log10(min(losses) / 1.1), math.log10(max(losses) * 1.1)
+
+    def place(x, y):
+        right = LEFT + (x - 1) / max(1, epochs - 1) * (WIDTH - LEFT - 12)
+        return f"{right:.1f},{10 + (high - math.log10(max(y, 1e-6))) / (high - low) * (HEIGHT - BOTTOM - 10):.1f}"
+
+    parts = []
+    for tick in loss_ticks(low, high):
+        y = place(1, tick).split(",")[1]
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 12}" y1="{y}" y2="{y}" class="grid"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    for x in sorted({1, *range(0, int(epochs) + 1, max(1, math.ceil(epochs / 10)))} - {0}):
+        parts.append(f'<text x="{place(x, 10**low).split(",")[0]}" y="{HEIGHT - 16}" text-anchor="middle">{x}</text>')
+    for number, run in enumerate(drawn):
+        colour, dash = COLOURS[number % len(COLOURS)], "" if number < len(COLOURS) else ' stroke-dasharray="5 3"'
+        points = " ".join(place(x, y) for x, y in run["curve"])
+        title = f"<title>{xml_text(run['run'])}</title>"
+        width = 2 + 3 * sum(other["curve"] == run["curve"] for other in drawn[number + 1 :])  # an equal line lies on it
+        parts.append(
+            f'<g>{title}<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"{dash}/>'
+        )
+        dots = "".join(
+            f'<circle cx="{p.split(",")[0]}" cy="{p.split(",")[1]}" r="2.5" fill="{colour}"/>' for p in points.split()
+        )
+        parts.append(dots + "</g>")
+    label = f"Validation loss by epoch of {', '.join(run['run'] for run in drawn)}"
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{xml_text(label)}">{"".join(parts)}'
+        f'<text x="{WIDTH / 2}" y="{HEIGHT - 1}" text-anchor="middle">epochs</text></svg>'
+    )
+
+
+def _figure(name: str, value: float | None, signed: bool = False) -> str:
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = share_text(abs(value)) if name == "accuracy" else number_text(abs(value))
+    return (("+" if value > 0 else "−" if value < 0 else "") if signed else "-" if value < 0 else "") + text
+
+
+def page(runs: Sequence[Mapping]) -> str:
+    """The comparison as one HTML page that fetches nothing."""
+    esc = html.escape
+    figures, keys = list(dict.fromkeys(name for run in runs for name in run["figures"])), differing(runs)
+    coloured = {run["run"]: COLOURS[i % len(COLOURS)] for i, run in enumerate(run for run in runs if run["curve"])}
+    body = []
+    for run in runs:
+        mark = f'<i style="background:{coloured.get(run["run"], "transparent")}"></i>'
+        name = f'<a href="{esc(run["run"])}/report.html">{esc(run["run"])}</a>'
+        cells = [
+            f'<td class="n">{_figure(f, run["figures"].get(f))}'
+            + (f"<small>± {_figure(f, run['errors'][f])}</small>" if f in run["errors"] else "")
+            + (f"<small>baseline {_figure(f, run['baseline'][f])}</small>" if f in run["baseline"] else "")
+            for f in figures
+        ]
+        seconds = "–" if run["seconds"] is None else time_text(run["seconds"])
+        cells.append(f'<td class="n">{run["images"]}</td><td class="n">{seconds}</td>')
+        cells += [f"<td>{esc(run['config'].get(k, '–' if run['known'] else '?'))}</td>" for k in keys]
+        body.append(f'<tr><th scope="row">{mark}{name}</th>{"".join(cells)}</tr>')
+    heads = [("Run", ""), *((f, "n") for f in figures), ("pictures", "n"), ("time", "n"), *((k, "") for k in keys)]
+    head = "".join(f'<th scope="col"{f" class={c}" if c else ""}>{esc(t)}</th>' for t, c in heads)
+    pairs = []
+    for pair in changes(runs):
+        what = "<br>".join(f"<code>{esc(k)}</code> {esc(str(a))} → {esc(str(b))}" for k, a, b in pair["settings"])
+        did = "<br>".join(
+            f"{esc(e['figure'])} {_figure(e['figure'], e['by'], signed=True)}"
+            + (f" ± {_figure(e['figure'], e['error'])}" if e["error"] is not None else "")
+            + (
+                " <b>clear</b>"
+                if e["clear"]
+                else " <span class=soft>within the error</span>"
+                if e["error"] is not None
+                else ""
+            )
+            for e in pair["effects"]
+        )
+        pairs.append(f"<tr><td>{esc(pair['from'])} → {esc(pair['to'])}</td><td>{what}</td><td>{did}</td></tr>")
+    grouped = ""
+    if groups := over_seeds(runs):
+        columns, names = list(groups[0]["settings"]), list(dict.fromkeys(n for g in groups for n in g["figures"]))
+        head_cells = "".join(
+            f'<th scope="col"{c}>{esc(t)}</th>' for t, c in [("Runs", ""), *((n, " class=n") for n in names)]
+        )
+        head_cells += "".join(f'<th scope="col">{esc(key)}</th>' for key in columns)
+        rows = []
+        for group in groups:
+            cells = "".join(
+                f'<td class="n">{_figure(n, group["figures"][n][0])}<small>± {_figure(n, group["figures"][n][1])}</small></td>'
+                if n in group["figures"]
+                else '<td class="n">–</td>'
+                for n in names
+            )
+            cells += "".join(f"<td>{esc(group['settings'][key])}</td>" for key in columns)
+            rows.append(f'<tr><th scope="row">{esc(", ".join(group["runs"]))}</th>{cells}</tr>')
+        grouped = (
+            "<h2>Over seeds</h2><p>Runs that differ in their seed alone, taken together: the mean, and its standard error as the seeds show it.</p>"
+            f'<div class="scroll" tabindex="0" role="region" aria-label="Over seeds"><table><thead><tr>{head_cells}</tr></thead>'
+            f"<tbody>{''.join(rows)}</tbody></table></div>"
+        )
+    unknown = [run["run"] for run in runs if not run["known"]]
+    note = (
+        f"<p class=soft>The settings of {esc(', '.join(unknown))} are unknown (no config.json).</p>" if unknown else ""
+    )
+    baseline = (
+        " Baseline: the class shares of the training pictures, given to every picture."
+        if any(run["baseline"] for run in runs)
+        else ""
+    )
+    told = "<p>No two runs differ in three settings or fewer.</p>"
+    if pairs:
+        told = (
+            '<div class="scroll" tabindex="0" role="region" aria-label="Changes"><table><thead><tr><th scope="col">Runs</th>'
+            f'<th scope="col">Change</th><th scope="col">What came of it</th></tr></thead><tbody>{"".join(pairs)}</tbody></table></div>'
+        )
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>Runs compared</title><style>
+:root{{color-scheme:light dark}}body{{font:15px/1.5 {FONT};margin:0 auto;max-width:72rem;padding:1rem}}
+.scroll{{overflow-x:auto}}table{{border-collapse:collapse;width:100%}}th,td{{padding:.35rem .6rem;text-align:left;vertical-align:top;
+border-bottom:1px solid #8885}}.n{{text-align:right;font-variant-numeric:tabular-nums}}small{{display:block;opacity:.75}}.soft{{opacity:.75}}
+i{{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin-right:.4em}}svg{{width:100%;height:auto;font-size:11px}}
+svg text{{fill:currentColor}}.grid{{stroke:#8884}}td:not(.n){{overflow-wrap:anywhere}}td.n{{white-space:nowrap}}.scroll svg{{min-width:34rem}}a{{color:inherit}}
+</style></head><body><h1>Runs compared</h1>
+<p>{len(runs)} finished runs. ± is one standard error; of the settings, those that differ.{baseline}</p>{note}
+<div class="scroll" tabindex="0" role="region" aria-label="Runs"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>
+{grouped}
+<h2>Which change made which difference</h2>{told}
+<h2>Validation loss</h2><p class=soft>Nats, on a logarithmic scale.</p>
+<div class="scroll" tabindex="0" role="region" aria-label="Validation loss by epoch">{curves_svg(runs) or "<p>No run kept a validation loss.</p>"}</div>
+</body></html>
+"""

@@ -1,0 +1,1 @@
+"""Training: the loop, the learning-rate finder, the linear stage, and what they are made of."""

@@ -1,0 +1,1 @@
+"""Around the runs: doctor, forecast, disk space, the lock."""
