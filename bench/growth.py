@@ -11,10 +11,10 @@ SIZES = (500, 2000, 8000)
 # The doors of the rules manifest, folds and pixels, without Snakemake.
 DATA = """
 from pathlib import Path
-from eightfold import folds, images, manifest, pixels
+from eightfold.raw import folds; from eightfold.raw import images; from eightfold.raw import manifest; from eightfold.inputs import pixels
 from eightfold.config import resolve
-from eightfold.files import read_json, write_json, write_table
-from eightfold.stores import Store
+from eightfold.core.files import read_json, write_json, write_table
+from eightfold.raw.stores import Store
 folder = Path({folder!r})
 config = resolve({{"run": "x", "data": {{"source": "folders", "root": str(folder / "pictures")}}}}, "bench")
 """
@@ -32,8 +32,8 @@ pixels.pack(folder, pixels.in_order(read, table["path"], {threads}))
 STEPS = {"manifest": MANIFEST, "folds": FOLDS, "pixels": PIXELS}
 HEAD = """
 import numpy as np, torch
-from eightfold import metrics, nets, training
-from eightfold.devices import Device
+from eightfold.predict import metrics; from eightfold.net import nets; from eightfold.train import training
+from eightfold.core.devices import Device
 here, rows = Device(torch.device("cpu"), torch.float32), np.arange(4096)
 stage = {{"name": "x", "augment": False, "first_view": 1, "cycles": 1, "cycle_len": 1, "cycle_mult": 1, "lr_ratio": 10}}
 values = torch.randn(4096, 1024)
@@ -45,8 +45,8 @@ training.train(nets.head(512, {classes}, 0), lambda rows, view: values[torch.fro
 ACTIVATIONS = """
 import numpy as np, torch
 from pathlib import Path
-from eightfold import activations, nets
-from eightfold.devices import Device
+from eightfold.inputs import activations; from eightfold.net import nets
+from eightfold.core.devices import Device
 torch.set_num_threads({threads})
 here, folder = Device(torch.device("cpu"), torch.float32), Path({folder!r})
 trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none", 0)

@@ -19,7 +19,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pillow", "snakemake", "f
 CHILD = r'''
 import json, sys, time
 sys.path[:0] = {paths}
-from eightfold.runtime import keep_freed_memory
+from eightfold.core.runtime import keep_freed_memory
 keep_freed_memory()
 {setup}
 def megabytes(name):

@@ -14,9 +14,9 @@ import sys
 sys.path.insert(0, {scripts!r})
 from pathlib import Path
 import numpy as np, pandas as pd, torch
-from eightfold import lr_finder, metrics, schedules, stages, tensors, training
-from eightfold.devices import device
-from eightfold.nets import groups
+from eightfold.train import lr_finder; from eightfold.predict import metrics; from eightfold.config import schedules; from eightfold.train import stages; from eightfold.core import tensors; from eightfold.train import training
+from eightfold.core.devices import device
+from eightfold.net.nets import groups
 with device() as here:
     net = stages.network("resnet34", 2, 512, 0)
 """

@@ -67,7 +67,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(tmp_path, kind):
 def test_a_limit_on_files_is_as_a_full_disk(tmp_path):
     """What a quota does, where nothing can be mounted: run in a process of its own."""
     program = (
-        "import resource, sys, torch; from eightfold import tensors; from eightfold.runtime import job\n"
+        "import resource, sys, torch; from eightfold.core import tensors; from eightfold.core.runtime import job\n"
         "with job('a.log'):\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "    tensors.save('big', {'a': torch.ones(100_000)}, 'me')\n"

@@ -31,7 +31,8 @@ import torch
 from torch import nn
 from pathlib import Path
 from test_training import CPU, STAGE, trained
-from eightfold import inference, runtime
+from eightfold.core import runtime
+from eightfold.net import inference
 
 logging.getLogger("eightfold").addHandler(logging.StreamHandler(sys.stderr))
 logging.getLogger("eightfold").setLevel("INFO")

@@ -61,7 +61,7 @@ def test_killed_between_a_stages_end_and_snakemakes_note_of_it_no_epoch_is_done_
 def running(folder: Path, seconds: float = 60) -> subprocess.Popen:
     """A process that holds ``folder`` as a run does, with Snakemake's lock beside it."""
     program = (
-        "import sys, time; from pathlib import Path; from eightfold import lock; folder = Path(sys.argv[1])\n"
+        "import sys, time; from pathlib import Path; from eightfold.upkeep import lock; folder = Path(sys.argv[1])\n"
         "(folder / 'locks').mkdir(parents=True, exist_ok=True); (folder / 'locks' / '0.output.lock').write_text('x')\n"
         f"lock.hold(folder); print('held', flush=True); time.sleep({seconds})\n"
     )

@@ -431,8 +431,9 @@ def test_a_stage_is_trained_without_importing_torchs_compiler():
     code = """if True:
         import sys, tempfile, pathlib
         import numpy as np, torch
-        from eightfold import nets, training
-        from eightfold.devices import device
+        from eightfold.net import nets
+        from eightfold.train import training
+        from eightfold.core.devices import device
         stage = {"name": "s", "augment": False, "first_view": 1, "cycles": 1, "cycle_len": 1, "cycle_mult": 1}
         with device("cpu", "float32") as here, tempfile.TemporaryDirectory() as folder:
             trunk = nets.trunk_outline("resnet18").to_empty(device="cpu")

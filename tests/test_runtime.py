@@ -20,9 +20,9 @@ SCRIPTS = str(Path(runtime.__file__).parents[2])
 HEAD = f"""
 import os, signal, sys, time
 sys.path.insert(0, {SCRIPTS!r})
-from eightfold import runtime
-from eightfold.files import UserError
-from eightfold.runtime import job, log, progress, stops_at_a_step, terminated
+from eightfold.core import runtime
+from eightfold.core.files import UserError
+from eightfold.core.runtime import job, log, progress, stops_at_a_step, terminated
 """
 
 
@@ -155,7 +155,7 @@ def test_it_dies_with_its_parent(tmp_path):
 def test_one_job_draws_a_bar_and_those_beside_it_write_lines(tmp_path):
     """On a terminal of its own: the first to ask has it; on a CI machine nobody draws."""
     program = (
-        "import sys, time; from eightfold import runtime\n"
+        "import sys, time; from eightfold.core import runtime\n"
         "with runtime._bar_of_its_own() as first, runtime._bar_of_its_own() as second: told = first, second\n"
         "with runtime._bar_of_its_own() as third: print(*told, third)\n"
         "with runtime.counted(2, 'train head', note=lambda: 'epoch 1, loss 0.5') as done: done(); time.sleep(0.2); done()\n"

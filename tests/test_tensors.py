@@ -168,7 +168,7 @@ def test_a_file_cut_short_or_missing_is_named(path):
 def test_bytes_are_the_same_in_every_process(tmp_path):
     """Sets and dicts are ordered by hashes that differ from process to process."""
     program = (
-        "import sys, torch; sys.path.insert(0, sys.argv[1]); from eightfold import tensors; "
+        "import sys, torch; sys.path.insert(0, sys.argv[1]); from eightfold.core import tensors; "
         "names = sorted({f'layer{i}' for i in range(20)}); "
         "tensors.save(sys.argv[2], {n: torch.ones(3) for n in names}, 'me', z=1, a=[1, 2], step=3)"
     )

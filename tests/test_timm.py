@@ -32,7 +32,7 @@ def test_without_timm_the_list_to_install_is_named(monkeypatch):
 
 
 def test_timm_is_imported_only_where_it_is_used():
-    code = "import sys; from eightfold import nets; nets.trunk_of('squeezenet1_1'); sys.exit('timm' in sys.modules)"
+    code = "import sys; from eightfold.net import nets; nets.trunk_of('squeezenet1_1'); sys.exit('timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT / "scripts").returncode == 0
 
 
