@@ -72,7 +72,7 @@ solar: $(SOLAR) ## a real job out of the package registry (CC BY-NC-SA 4.0): def
 
 slurm-test: $(TOOLS) ## the pipeline on a real SLURM of two nodes, started here for the test (as root: installs it)
 	-.venv/bin/python tests/slurm/cluster.py install
-	EIGHTFOLD_SLURM=1 .venv/bin/python -m pytest tests/test_slurm.py -rs
+	EIGHTFOLD_SLURM=1 .venv/bin/python -m pytest tests/workflow/test_slurm.py -rs
 
 plan: $(READY) ## what `make submission` (or another TARGET=) would run, why, for how long, and how much disk it takes
 	@$(call snakemake,$(TARGET) --dry-run --quiet host)
@@ -92,7 +92,7 @@ torture: $(TOOLS) ## kill the workflow KILLS= times, fuzz 10,000 pictures; figur
 	.venv/bin/python tests/torture/jobs.py $(KILLS) torture/jobs.json
 	.venv/bin/python tests/torture/kills.py $(KILLS) torture/kills.json
 	.venv/bin/python tests/torture/fuzz.py 10000 torture/fuzz.json
-	EIGHTFOLD_TORTURE=1 .venv/bin/python -m pytest tests/test_corpus.py tests/test_disk.py tests/test_faults.py tests/test_hostile.py tests/test_kills.py
+	EIGHTFOLD_TORTURE=1 .venv/bin/python -m pytest tests/raw/test_corpus.py tests/workflow/test_disk.py tests/workflow/test_faults.py tests/workflow/test_hostile.py tests/workflow/test_kills.py
 
 doctor: $(READY) ## what this machine and the run of CONFIG= lack, and what is damaged
 	@.venv/bin/python scripts/doctor.py $(CONFIG)

@@ -135,7 +135,7 @@ def device(kind: str = "auto", precision: str = "auto") -> Iterator[Device]:
     # By this name, since use_deterministic_algorithms imports torch's compiler: as long as importing torch itself.
     torch.set_deterministic_debug_mode("error" if kind == "cpu" else "warn")
     # Deterministic mode would fill all new memory, a seventh of a forward pass's time, in case something reads what it has
-    # not written. Nothing does (tests/test_training.py).
+    # not written. Nothing does (tests/train/test_training.py).
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
     holder = _one_cuda() if kind == "cuda" else contextlib.nullcontext(torch.device(kind))

@@ -194,7 +194,7 @@ def judged(done: Sequence[dict], metrics: Mapping, recipe: Sequence[Mapping] = (
         losses = [
             [
                 row.get("train_loss")
-                for row in (stage["history"][: stage["epochs"]] if stage["ended"] else stage["history"])
+                for row in (stage["history"][: stage["epochs"]] if stage.get("ended") else stage["history"])
             ]
             for stage in done
             if stage["name"] == name

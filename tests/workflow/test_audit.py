@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("pip_audit", reason="pip-audit (envs/requirements-dev.txt) is not installed")
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Advisories(BaseHTTPRequestHandler):

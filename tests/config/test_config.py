@@ -17,7 +17,7 @@ from eightfold.config.schedules import stage_epochs
 from eightfold.config.schema import load_schema
 from eightfold.core.files import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 NAN, INF = float("nan"), float("inf")
 

@@ -19,7 +19,7 @@ from eightfold.core.files import UserError
 from eightfold.net import nets, timm_nets
 from eightfold.review import insight
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = "timm/test_resnet"  # 0.4 million parameters, made for tests
 CUTS = {SMALL: "layer3", "timm/test_efficientnet": "blocks.3", "timm/test_convnext": "stages.2"}  # where `late` begins
 timm = pytest.mark.skipif(not plan.installed("timm"), reason="timm (envs/requirements-extra.txt) is not installed")

@@ -13,7 +13,7 @@ from eightfold.config.resolve import check_yaml_file, resolve
 from eightfold.core.files import UserError
 from eightfold.raw.manifest import build
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TAGS = ["clear primary", "cloudy", "clear road water", "primary water", "clear primary road", "cloudy", "haze primary"]
 
 

@@ -60,5 +60,5 @@ def test_a_step_of_training_does_not_import_torchs_compiler():
         "step(torch.randn(6, 8), torch.tensor([0, 1] * 3), [0.1], 0)\n"
         "assert 'torch._dynamo' not in sys.modules and 'torchvision' not in sys.modules\n"
     )
-    scripts = str(Path(__file__).parents[1] / "scripts")
+    scripts = str(Path(__file__).parents[2] / "scripts")
     subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": scripts}, check=True)

@@ -13,7 +13,7 @@ import pytest
 import score_held_back
 import yaml
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONDA_NAMES = {"torch": "pytorch"}
 IMPORT_NAMES = {"yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn"}
 IMPORT_NAMES |= {"bson": "pymongo", "mlflow": "mlflow-skinny"}

@@ -31,7 +31,7 @@ SECTIONS = [
     "timings",
     "config",
 ]
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 class Page(html.parser.HTMLParser):

@@ -245,7 +245,7 @@ def test_archives_in_archives_become_folders_once(tmp_path):
 
 # ---- the whole way, through Snakemake
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIG = """
 run: k
 data: {source: kaggle, competition: digits, layout: folders, test: test}

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ASKED_FOR = {
     *("recipe_vs_fastai", "recipe_vs_fastai_tuned", "frozen_vs_fastai", "activations_share_of_matmul"),
     *("decode_resize_vs_pillow", "packed_read_vs_decode"),

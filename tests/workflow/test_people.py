@@ -19,7 +19,7 @@ from eightfold.predict import tuning
 from eightfold.predict.export import Classifier
 from eightfold.review import compare, loss_curve, model_card
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIG = """
 run: tiny
 data: {source: folders, root: data}
