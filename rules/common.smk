@@ -7,15 +7,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 
-def refuse(told):
+def refuse(message):
     """Stop, by one line. Not by an exception: Snakemake puts its traceback below the text of each, and hides what matters."""
-    sys.exit(f"Error: {told}")
+    sys.exit(f"Error: {message}")
 
 
-def last_words(told):
+def last_words(message):
     """Say something, if there is something, when Snakemake has said all of its own."""
-    if told:
-        atexit.register(print, told, file=sys.stderr, flush=True)
+    if message:
+        atexit.register(print, message, file=sys.stderr, flush=True)
 
 
 # Of this file's own checkout, also where another Snakefile uses this workflow as a module. Of github(...) Snakemake keeps
@@ -34,7 +34,7 @@ else:
 if not library.is_dir():
     refuse(
         "Eightfold's rules import its library, so they run from a checkout or from github(...) or gitlab(...): clone the "
-        "repository and name the clone's Snakefile in `snakefile:` in the place of gitfile(...) (docs/module.md)"
+        "repository and name the clone's Snakefile in `snakefile:` instead of gitfile(...) (docs/module.md)"
     )
 sys.path.append(str(library))
 
@@ -270,8 +270,8 @@ def competition_needed(wildcards):
 def new_images_needed(wildcards):
     images = plan.config["predict"]["images"]
     if images is None or not os.path.isdir(images):
-        told = "predict.images is not set" if images is None else f"predict.images: {images} is no folder"
-        refuse(f"{told}; give the folder of new pictures: make predict IMAGES=folder")
+        message = "predict.images is not set" if images is None else f"predict.images: {images} is not a folder"
+        refuse(f"{message}; give the folder of new pictures: make predict IMAGES=folder")
     return []
 
 

@@ -169,7 +169,7 @@ rule duplicates:
         thumbnails=ancient("<data>/thumbnails.npy"),
     output:
         pairs=report("<run>/duplicates.csv", category="Data"),
-        told="<run>/duplicates.json",
+        record="<run>/duplicates.json",
     log:
         "<run>/logs/duplicates.log",
     benchmark:

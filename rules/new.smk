@@ -53,7 +53,7 @@ rule export_model:
         packed=ancient(answering_packed),
     output:
         model="<run>/export/model.{format}",
-        told="<run>/export/model.{format}.json",
+        record="<run>/export/model.{format}.json",
     log:
         "<run>/logs/export_{format}.log",
     benchmark:
@@ -163,7 +163,7 @@ rule track_mlflow:
         histories=stage_files("history.csv"),
         batches=stage_files("batches.csv"),
     output:
-        told="<run>/mlflow.json",
+        record="<run>/mlflow.json",
     log:
         "<run>/logs/track_mlflow.log",
     benchmark:

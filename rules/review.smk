@@ -32,7 +32,7 @@ rule draw_lr_find:
 
 rule draw_strength:
     input:
-        told="<run>/fold{fold}/{stage}/stage.json",
+        record="<run>/fold{fold}/{stage}/stage.json",
     output:
         plot=report(
             "<run>/fold{fold}/{stage}/strength.svg",

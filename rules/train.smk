@@ -206,7 +206,7 @@ rule train:
     output:
         checkpoint="<run>/fold{fold}/{stage}/checkpoint.safetensors",
         snapshots="<run>/fold{fold}/{stage}/snapshots.safetensors",
-        told="<run>/fold{fold}/{stage}/stage.json",
+        record="<run>/fold{fold}/{stage}/stage.json",
         history=report(
             "<run>/fold{fold}/{stage}/history.csv",
             category="Training",
@@ -250,7 +250,7 @@ rule fit_linear:
     output:
         checkpoint="<run>/fold{fold}/{stage}/checkpoint.safetensors",
         snapshots="<run>/fold{fold}/{stage}/snapshots.safetensors",
-        told="<run>/fold{fold}/{stage}/stage.json",
+        record="<run>/fold{fold}/{stage}/stage.json",
         history="<run>/fold{fold}/{stage}/history.csv",
         batches="<run>/fold{fold}/{stage}/batches.csv",
         valid="<run>/fold{fold}/{stage}/valid.safetensors",

@@ -55,7 +55,7 @@ with job(snakemake.log[0], snakemake.threads):
             pixels = Pixels(Path(given.pixels).parent)
             source = Views(pixels, settings["size"], augmentation, seed, weights["mean"], weights["std"], here)
             batches = len(missing) * -(-len(rows) // shards.BATCH)
-            told = stack.enter_context(counted(batches, "activations", " batches"))
-            found |= activations.compute(trunk, source, rows, missing, here, told)
+            on_progress = stack.enter_context(counted(batches, "activations", " batches"))
+            found |= activations.compute(trunk, source, rows, missing, here, on_progress)
         activations.write(output, rows, {view: found[view] for view in wanted}, identity)  # which computes them
     write_json(snakemake.output.identity, {"digest": file_digest(output), "made_from": identity, "images": len(rows)})

@@ -25,10 +25,10 @@ def _default(schema: dict) -> str:
 def _rows(properties: dict) -> list[str]:
     rows = ["| key | default | allowed | what it is |", "| --- | --- | --- | --- |"]
     for key, schema in properties.items():
-        told, may_be = follow(schema), allowed(schema)
+        described, may_be = follow(schema), allowed(schema)
         if len(may_be) > LONG:
             may_be = may_be[:LONG].rsplit(",", 1)[0] + ", ..."
-        words = told.get("description") or schema.get("description", "")
+        words = described.get("description") or schema.get("description", "")
         words = schema.get("description", words)
         rows.append(f"| `{key}` | {_default(schema)} | {_cell(may_be)} | {_cell(words)} |")
     return rows

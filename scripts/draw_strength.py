@@ -5,4 +5,4 @@ from eightfold.core.runtime import job
 from eightfold.review import plots
 
 with job(snakemake.log[0], snakemake.threads):
-    plots.strength_plot(snakemake.output.plot, read_json(snakemake.input.told)["strength"])
+    plots.strength_plot(snakemake.output.plot, read_json(snakemake.input.record)["strength"])

@@ -16,4 +16,4 @@ with job(snakemake.log[0], snakemake.threads):
         "pairs: %(identical)d identical, %(near)d near; %(conflict)d with other labels, %(leak)d across splits", counts
     )
     write_table(snakemake.output.pairs, pairs)
-    write_json(snakemake.output.told, counts | {"digest": file_digest(snakemake.output.pairs)})
+    write_json(snakemake.output.record, counts | {"digest": file_digest(snakemake.output.pairs)})

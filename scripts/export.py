@@ -81,4 +81,4 @@ with job(snakemake.log[0], snakemake.threads):
     write(made.model, model, sizes, notes)
     worst = export.agree(made.model, run(made.model, pixels), np.asarray(wanted), settings["tolerance"])
     log.info("%s agrees with the run's networks within %.1g on %d images", made.model, worst, len(rows))
-    write_json(made.told, {**notes, "checked": len(rows), "largest_difference": worst})
+    write_json(made.record, {**notes, "checked": len(rows), "largest_difference": worst})

@@ -23,8 +23,8 @@ with job(snakemake.log[0], snakemake.threads):
     identity = identity_of(settings, snakemake.params.code, *stages.identity_inputs(given))
     if given.trunk_identity:
         stages.forget_resume(given.trunk_identity)
-    for path, told in zip(given.activations, given.activations_identities, strict=True):
-        checked(path, read_json(told))
+    for path, identity_path in zip(given.activations, given.activations_identities, strict=True):
+        checked(path, read_json(identity_path))
     assigned = dataset.read_folds(given.folds)
     train_rows, valid_rows = dataset.train_valid_rows(assigned, fold)
     if len(train_rows) < 2:
@@ -75,7 +75,7 @@ with job(snakemake.log[0], snakemake.threads):
     scores = ", ".join(f"{name} {of_valid[name]:.4f}" for name in ("accuracy", "log_loss") if of_valid)
     log.info("train loss %.4f%s, %.1f s", train_loss, f", held out: {scores}" if scores else "", seconds)
     how = f"{len(set(inner[inner >= 0]))} inner folds" if path.losses else "no inner folds, so the usual strength"
-    told = {
+    record = {
         "stage": stage["name"],
         "fold": fold,
         "size": stage["size"],
@@ -96,4 +96,4 @@ with job(snakemake.log[0], snakemake.threads):
         "device": here.device.type,
         "images": {"train": len(train_rows), "valid": len(valid_rows)},
     }
-    write_json(made.told, {"digest": file_digest(made.checkpoint), "made_from": identity, **told})
+    write_json(made.record, {"digest": file_digest(made.checkpoint), "made_from": identity, **record})

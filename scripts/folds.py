@@ -25,5 +25,5 @@ with job(snakemake.log[0], snakemake.threads):
             *(len(torn), settings["split"]["method"], listed(torn)),
         )
     write_table(snakemake.output.folds, found)
-    told = folds.summary(found, info, settings["split"])
-    write_json(snakemake.output.identity, told | {"pairs_apart": len(apart), "groups_torn": len(torn)})
+    record = folds.summary(found, info, settings["split"])
+    write_json(snakemake.output.identity, record | {"pairs_apart": len(apart), "groups_torn": len(torn)})

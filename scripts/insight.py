@@ -24,7 +24,7 @@ with job(snakemake.log[0], snakemake.threads):
     weights, classes, single = read_json(given.weights_identity), info["classes"], info["task"] == "single"
     rows = dataset.train_valid_rows(dataset.read_folds(given.folds), settings["fold"])[1]
     rows = rows[review.random_rows(np.arange(len(rows)), settings["most"], settings["seed"])]
-    told = {
+    record = {
         "points": [],
         "classes": classes,
         "thumbnail": insight.THUMBNAIL,
@@ -46,7 +46,7 @@ with job(snakemake.log[0], snakemake.threads):
         guesses, good = review.predicted(chances, targets), review.right(chances, targets)
         maps, like = insight.flat_maps(values, settings["seed"]), insight.nearest(values)
         first = chances.argmax(1)
-        told["points"] = [
+        record["points"] = [
             {
                 "id": table["id"][row],
                 "truth": review.names_of(targets[i], classes),
@@ -59,7 +59,7 @@ with job(snakemake.log[0], snakemake.threads):
             }
             for i, row in enumerate(rows)
         ]
-        told["sprite"] = base64.b64encode(insight.sprite([pixels[row] for row in rows])).decode()
+        record["sprite"] = base64.b64encode(insight.sprite([pixels[row] for row in rows])).decode()
 
         # Each picture twice: what spoke for the answer, and what spoke for the truth.
         net, cpu = net.to("cpu"), Device(torch.device("cpu"), torch.float32)
@@ -79,5 +79,5 @@ with job(snakemake.log[0], snakemake.threads):
     for name, (images, captions, colours) in sheets.items():
         title = f"{name.replace('_', ' ').capitalize()}: what spoke for each class (Grad-CAM)"
         sheet(made[f"cam_{name}"], images, captions, title=title, colors=colours, empty="None to show.")
-    write_json(made.map, told)
-    log.info("%d pictures on the map", len(told["points"]))
+    write_json(made.map, record)
+    log.info("%d pictures on the map", len(record["points"]))

@@ -1,4 +1,4 @@
-"""A competition's data: downloaded by Kaggle's client, unpacked, and told apart by what they are."""
+"""A competition's data: downloaded by Kaggle's client, unpacked, and sorted by what they are."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from eightfold.raw import kaggle_client, unpack
 with job(snakemake.log[0], snakemake.threads):
     competition = snakemake.params.settings["competition"]
     folder = Path(snakemake.output.identity).parent
-    # What a broken download left stays in `download`, which is no declared output, and is taken up again.
+    # What a broken download left stays in `download`, which is not a declared output, and is taken up again.
     archive = kaggle_client.download(competition, folder / "download")
     digest = file_digest(archive, "sha256")
     log.info("%s: %.1f MB, sha256 %s", archive.name, archive.stat().st_size / 1e6, digest)
@@ -20,6 +20,6 @@ with job(snakemake.log[0], snakemake.threads):
         log.warning("Warning: %s is left as it is: unpack it by hand if it is wanted", data / name)
     archive.unlink()
     files = [size for _, size in files_below(data)]
-    told = {"competition": competition, "sha256": digest, "files": len(files), "bytes": sum(files)}
-    write_json(snakemake.output.identity, {"digest": listing_digest(data), **told})
+    record = {"competition": competition, "sha256": digest, "files": len(files), "bytes": sum(files)}
+    write_json(snakemake.output.identity, {"digest": listing_digest(data), **record})
     log.info("%d files, %.1f MB: %s", len(files), sum(files) / 1e6, data)

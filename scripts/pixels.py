@@ -44,5 +44,5 @@ with job(snakemake.log[0], snakemake.threads):
         done = pixels.in_order(read, items, snakemake.threads)
         index = pixels.pack(folder, progress(done, len(items), f"pixels {short_side} px"))
     content = digest([info["digest"], snakemake.params.settings, index.tolist()])
-    told = {"digest": content, "index": pixels.index_digest(index), "short_side": short_side, "images": len(index)}
-    write_json(snakemake.output.identity, told)
+    record = {"digest": content, "index": pixels.index_digest(index), "short_side": short_side, "images": len(index)}
+    write_json(snakemake.output.identity, record)

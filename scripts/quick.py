@@ -22,10 +22,10 @@ with job(snakemake.log[0], snakemake.threads):
     targets, classes, several = dataset.targets(table, info), info["classes"], info["task"] == "multi"
     positive = classes.index(settings["positive"]) if settings["positive"] in classes else len(classes) - 1
     judge = metrics.Judge(settings["metric"], info["task"], classes, positive)
-    told = [read_json(path) for path in given.stages]
+    records = [read_json(path) for path in given.stages]
     ids, assigned = table["id"], dataset.read_folds(given.folds)
     rows, fold, logits, priors = [], [], [], []
-    for number, (stage, path) in enumerate(zip(told, given.valid, strict=True)):
+    for number, (stage, path) in enumerate(zip(records, given.valid, strict=True)):
         found = tensors.load(path, stage["made_from"])
         train, _ = dataset.train_valid_rows(assigned, stage["fold"])
         rows.append(found["rows"].numpy())
@@ -39,7 +39,7 @@ with job(snakemake.log[0], snakemake.threads):
         "stage": settings["stage"],
         "task": info["task"],
         "metric": judge.name,
-        "strengths": [stage["strength"]["chosen"] for stage in told],
+        "strengths": [stage["strength"]["chosen"] for stage in records],
         **quick.figures(chances, np.concatenate(priors), targets[held_out], np.concatenate(fold), judge),
     }
     if outcome["final"]:

@@ -41,7 +41,9 @@ def rows_of(ids: list[str], table: pd.DataFrame, path: str) -> np.ndarray:
     row_of = dict(zip(table["id"][labelled], labelled, strict=True))
     unknown = [name for name in ids if name not in row_of]
     if unknown:
-        raise UserError(f"{path}: {unknown[0]!r} is no labelled image of the manifest; delete the file and run again")
+        raise UserError(
+            f"{path}: {unknown[0]!r} is not a labelled image of the manifest; delete the file and run again"
+        )
     return np.array([row_of[name] for name in ids], dtype=np.int64)
 
 

@@ -24,7 +24,7 @@ with job(snakemake.log[0], snakemake.threads):
     )
     if wrong:
         raise UserError(f"{given.submission}: not sent, since a grader would refuse it: {'; '.join(wrong)}")
-    told = kaggle_client.submit(
+    result = kaggle_client.submit(
         settings["competition"],
         given.submission,
         settings["run"],
@@ -32,5 +32,5 @@ with job(snakemake.log[0], snakemake.threads):
         settings["wait_s"],
         lambda text: log.info("%s", text),
     )
-    write_json(snakemake.output.submitted, told)
-    log.info("public score %s: %s", told["public_score"], snakemake.output.submitted)
+    write_json(snakemake.output.submitted, result)
+    log.info("public score %s: %s", result["public_score"], snakemake.output.submitted)

@@ -13,7 +13,7 @@ with job(snakemake.log[0], snakemake.threads):
     for history in map(Path, given.histories):
         stages.setdefault(history.parts[-3].removeprefix("fold"), []).append(history.parent)
     final = {k: v for k, v in (read_json(given.metrics).get("final") or {}).items() if isinstance(v, int | float)}
-    told = {fold: tracking.points(folders) for fold, folders in stages.items()}
-    ids = tracking.write_mlflow(settings["store"], settings["run"], told, flat(settings["config"]), final)
-    write_json(snakemake.output.told, {"store": settings["store"], "runs": ids})
+    record = {fold: tracking.points(folders) for fold, folders in stages.items()}
+    ids = tracking.write_mlflow(settings["store"], settings["run"], record, flat(settings["config"]), final)
+    write_json(snakemake.output.record, {"store": settings["store"], "runs": ids})
     log.info("look at it: mlflow ui --backend-store-uri sqlite:///%s", settings["store"])

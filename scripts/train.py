@@ -27,7 +27,7 @@ with job(snakemake.log[0], snakemake.threads):
         if not (found["tried"] or found["suggestions"][found["rule"]]):
             lr_source = f"lr_find of {settings['lr_from']}, whose sweep suggests none: {found['message']}"
     identity = identity_of([settings, lr], snakemake.params.code, *stages.identity_inputs(given))
-    resume = stages.resume_file(made.told, identity)
+    resume = stages.resume_file(made.record, identity)
     if given.head_identity:
         stages.forget_resume(given.head_identity)
 
@@ -96,7 +96,7 @@ with job(snakemake.log[0], snakemake.threads):
     if len(held_out):
         chances = scoring.probabilities_of(seen, setting.targets.ndim == 2)
         figures = scoring.figures(chances, setting.targets[held_out])
-    told = {
+    record = {
         "stage": stage["name"],
         "fold": snakemake.wildcards.fold,
         "size": stage["size"],
@@ -119,4 +119,4 @@ with job(snakemake.log[0], snakemake.threads):
         "device": here.device.type,
         "images": {"train": len(setting.train_rows), "valid": len(setting.valid_rows)},
     }
-    write_json(made.told, {"digest": file_digest(made.checkpoint), "made_from": identity, **told})
+    write_json(made.record, {"digest": file_digest(made.checkpoint), "made_from": identity, **record})

@@ -5,5 +5,5 @@ import sys
 from eightfold.upkeep.lock import release_dead
 
 if __name__ == "__main__":
-    if told := release_dead():
-        print(told, file=sys.stderr)
+    if message := release_dead():
+        print(message, file=sys.stderr)

@@ -265,7 +265,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], tuple | str]] = {
     "ppm": (lambda: saved(COLOR, "PPM"), exact()),
     "pgm_16_bit": (lambda: b"P5 24 16 65535\n" + DEEP.astype(">u2").tobytes(), exact(grey(DEEP8))),
     "pbm": (lambda: saved(Image.fromarray(BITS.astype(bool)), "PPM"), exact(grey(BITS * 255))),
-    # ---- what is no picture at all
+    # ---- what is not a picture at all
     "empty": (lambda: b"", "an empty file"),
     "zeros": (lambda: bytes(4096), NOT),
     "html": (lambda: b"<!DOCTYPE html><html><body>404 Not Found</body></html>", NOT),

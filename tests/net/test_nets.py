@@ -409,7 +409,7 @@ def test_a_folded_network_is_the_same_function_with_fewer_layers(arch):
         left = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
         expected = trunk(images)
         torch.testing.assert_close(folded(images), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
-    # densenet normalises what it has joined, which is no convolution's output.
+    # densenet normalises what it has joined, which is not a convolution's output.
     assert left == (62 if arch == "densenet121" else 0)
     assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
 

@@ -186,7 +186,7 @@ def test_another_run_is_averaged_in_and_greedy_weights_are_cross_fitted(run):
     assert sum(weights) == pytest.approx(1) and told["ensemble"]["members"][-1]["member"] == "run other"
     assert (
         told["ensemble"]["all"]["log_loss"] <= told["ensemble"]["greedy"]["log_loss"] + 1e-12
-    )  # in sample is no worse
+    )  # in sample it is no worse
     assert told["untuned"]["log_loss"] == told["ensemble"]["greedy"]["log_loss"]
 
 

@@ -56,7 +56,7 @@ def test_without_a_sample_or_with_a_wish_there_is_nothing_to_infer():
     [
         (["id", "ant", "bee"], ["1", "0", "0"], "auto", "lacks columns for the 1 classes ['cat']"),
         (["id", "ant", "bee"], ["1", "0", "0"], "probabilities", "['cat']"),
-        (["id", "ant", "bee", "cat", "dog"], ["1", "0", "0", "0", "0"], "auto", "['dog'] are no classes"),
+        (["id", "ant", "bee", "cat", "dog"], ["1", "0", "0", "0", "0"], "auto", "['dog'] are not classes"),
         (["id", "label"], ["1", "wasp"], "auto", "'wasp'"),
     ],
 )

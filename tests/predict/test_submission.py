@@ -77,7 +77,7 @@ def test_one_column_gives_the_positive_class():
         found = table(["1", "2"], p, ["cat", "dog"], "positive", sample(("id", "p"), []), positive)
         assert list(found.columns) == ["id", "p"]
         np.testing.assert_allclose(found["p"].astype(float), p[:, column], atol=1e-10)
-    with pytest.raises(UserError, match=r"'bird', which is no class of this job; allowed: \['cat', 'dog'\]"):
+    with pytest.raises(UserError, match=r"'bird', which is not a class of this job; allowed: \['cat', 'dog'\]"):
         table(["1", "2"], p, ["cat", "dog"], "positive", None, "bird")
 
 

@@ -274,7 +274,7 @@ def test_a_users_own_folds_are_taken_as_they_are_or_refused_by_name():
     frame = table(labels).assign(fold_given=["0", "1", "1", "0", "-1", "2"])
     split = {"method": "given", "folds": 5}
     assert folds.assign(frame, info(labels), split, 0)["fold"].tolist() == [0, 1, 1, 0, -1, 2]
-    with pytest.raises(UserError, match=r"(?s)1 cells that are no fold.*003: 'train'"):
+    with pytest.raises(UserError, match=r"(?s)1 cells that are not folds.*003: 'train'"):
         folds.assign(frame.assign(fold_given=["0", "1", "1", "train", "-1", "2"]), info(labels), split, 0)
     with pytest.raises(UserError, match="no picture is in fold 1"):
         folds.assign(frame.assign(fold_given=list("002220")), info(labels), split, 0)

@@ -253,7 +253,7 @@ def test_hidden_files_and_litter_are_no_pictures(folders, tmp_path, caplog):
     (tmp_path / "train" / "__MACOSX").mkdir()
     with caplog.at_level(logging.INFO, "eightfold"):
         assert manifest.build(folders).info["digest"] == before
-    assert "1 files are no pictures" in caplog.text
+    assert "1 files are not pictures" in caplog.text
 
 
 def test_palette_gif_is_a_picture(folders, tmp_path):

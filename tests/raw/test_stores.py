@@ -174,7 +174,7 @@ def test_a_dicom_file_without_its_library_is_told(monkeypatch):
         (lambda r: r[2].update(id="00000000"), ["'00000000'"]),
         (lambda r: r[2].pop("inc_angle"), ["record 3", "'inc_angle'"]),
         (lambda r: r[2].update(band_1=[1.0, 2.0]), ["00000002", "make no square"]),
-        (lambda r: r[2].update(band_1=[1.0] * 4), ["00000002", "are no picture"]),
+        (lambda r: r[2].update(band_1=[1.0] * 4), ["00000002", "are not a picture"]),
         (lambda r: r[2].update(band_1="x"), ["00000002", "no list of numbers"]),
         (lambda r: r[2].update(band_1=["x"]), ["00000002", "no list of numbers"]),
     ],
@@ -241,7 +241,7 @@ def test_broken_bson_files_are_named(tmp_path):
     for content, words in [
         (whole[:-7], "document 24 is cut off"),
         (whole + b"\0\0\0", "document 25 is cut off"),
-        (whole + b"\x06\0\0\0\0\0", "document 25 is no BSON"),
+        (whole + b"\x06\0\0\0\0\0", "document 25 is not BSON"),
         (whole + bson.encode({"category_id": 1}), "document 25 has no '_id' (data.id)"),
         (whole + bson.encode({"_id": -1}), "document 25 and document 1 differ in 'category_id'"),
         (whole + bson.encode({"_id": 9, "category_id": 1}), "the id '9' is that of an earlier one"),

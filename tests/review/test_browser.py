@@ -263,7 +263,7 @@ def test_a_large_confusion_matrix_tells_each_cell(opened, pages):
     cells = {tuple(map(int, cell.split(","))) for cell in tables["cells"].split()}
     names = [row["class"] for row in tables["per_class"]]
     counts, canvas = {(i, j): n for i, j, n in cells}, scrolled_to(browser, "#matrix")
-    told = lambda: find(browser, "#matrix-told").text  # noqa: E731
+    told = lambda: find(browser, "#matrix-readout").text  # noqa: E731
     find(browser, "[data-order=name]").click()
     order = browser.execute_script(
         "return arguments[0].slice().sort((a, b) => a.localeCompare(b, undefined, {numeric: true}))", names
@@ -339,4 +339,4 @@ def test_hundreds_of_classes_and_a_hundred_thousand_pictures_stay_small(tmp_path
     browser = opened("huge", PHONE)
     assert browser.execute_script("return document.documentElement.scrollWidth") == 390
     find(browser, "#matrix").send_keys(Keys.ARROW_DOWN)
-    assert " of " in find(browser, "#matrix-told").text and browser.get_log("browser") == []
+    assert " of " in find(browser, "#matrix-readout").text and browser.get_log("browser") == []

@@ -380,7 +380,7 @@ def run_door(name, **given):
 
 def test_report_door(tmp_path):
     files = make_run(tmp_path)
-    files |= {name: paths[0] for name, paths in files.items() if len(paths) == 1}  # one path is no list in Snakemake
+    files |= {name: paths[0] for name, paths in files.items() if len(paths) == 1}  # one path is not a list in Snakemake
     run_door(
         "report.py",
         input=files,

@@ -72,7 +72,7 @@ def row(loss, train, epochs=3, error=0.01, train_error=0.01, since=None, last=No
         (row(0.30, 0.06, last=(-0.05, 0.01)), [0.5, 0.2], "balanced", "fell by 0.05 ± 0.01"),
         # It has been better, and its own images are known better.
         (row(0.30, 0.20, since=(0.1, 0.02)), [0.5, 0.3], "over-fitting", "after epoch 1 and has risen by 0.1 ± 0.02"),
-        # It has been better, and its own images are no better known: the steps were too large.
+        # It has been better, and its own images are not better known: the steps were too large.
         (row(0.65, 0.64, since=(0.4, 0.05)), [0.9, 0.8], "diverged", "too large"),
         # Gone astray: worse on plain training images without dropout than in training.
         (row(0.90, 0.42, since=(0.4, 0.05)), [0.5, 0.2], "diverged", "too large"),

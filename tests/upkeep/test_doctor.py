@@ -47,7 +47,7 @@ def test_each_damage_is_named_with_its_remedy_and_the_status_is_not_0(copy):
     checkpoint.write_bytes(checkpoint.read_bytes()[:-5])
     next(copy["results/cache"].glob("activations-plain-*/*.safetensors")).unlink()
     done = asked(copy.folder)
-    assert done.returncode == 1 and done.stdout.endswith("3 to mend\n") and "Traceback" not in done.stderr
+    assert done.returncode == 1 and done.stdout.endswith("3 to fix\n") and "Traceback" not in done.stderr
     for path in (pixels.parent, checkpoint):
         assert f"-> delete {path.relative_to(copy.folder)} and run again" in done.stdout
     assert re.search(r"views_0-0\.safetensors.*No such file", done.stdout)
@@ -58,10 +58,10 @@ def test_what_a_run_lacks_is_said(monkeypatch, copy):
     config["data"] = {"source": "csv", "root": "pictures", "labels": "none.csv"}
     found = examined(monkeypatch, copy.folder, config)
     assert found["device"].state == doctor.BAD or sys.platform == "darwin"
-    assert found["weights"].told == "nowhere.pth: no such file" and found["weights"].state == doctor.BAD
-    assert found["data"].state == doctor.BAD and "data.labels (none.csv)" in found["data"].told
+    assert found["weights"].message == "nowhere.pth: no such file" and found["weights"].state == doctor.BAD
+    assert found["data"].state == doctor.BAD and "data.labels (none.csv)" in found["data"].message
     shutil.rmtree(copy["pictures"])
-    assert "no such folder" in examined(monkeypatch, copy.folder, changed())["data"].told
+    assert "no such folder" in examined(monkeypatch, copy.folder, changed())["data"].message
 
 
 def test_missing_packages_room_and_a_lock_are_seen(monkeypatch, copy):
@@ -70,7 +70,7 @@ def test_missing_packages_room_and_a_lock_are_seen(monkeypatch, copy):
     (copy[".snakemake/locks"]).mkdir(exist_ok=True)
     copy[".snakemake/locks/0.output.lock"].write_text("x")
     monkeypatch.chdir(copy.folder)
-    found = [(f.what, f.state, f.told + f.remedy) for f in doctor.examine(Plan(resolve(changed())))]
+    found = [(f.what, f.state, f.message + f.remedy) for f in doctor.examine(Plan(resolve(changed())))]
     assert any(what == "packages" and state == doctor.BAD and "no-such-package" in told for what, state, told in found)
     assert any(what == "packages" and state == doctor.NOTE and "for 0.1" in told for what, state, told in found)
     assert any(what == "disk" and state == doctor.BAD and "make room" in told for what, state, told in found)
@@ -112,12 +112,12 @@ def test_pictures_in_an_archive_are_counted_and_arrays_in_one_file_are_no_lack(m
     found = examined(monkeypatch, tmp_path, {"data": data, "model": model})
     assert (
         found["data"].state == doctor.OK
-        and "3 pictures" in found["data"].told
-        and "the run takes" in found["disk"].told
+        and "3 pictures" in found["data"].message
+        and "the run takes" in found["disk"].message
     )
     (root / "train.zip").unlink()
     (root / "train.json").write_text("[]")
     data |= {"labels": "train.json", "train": "train.json", "bands": ["band"]}
     found = examined(monkeypatch, tmp_path, {"data": data, "model": model})
-    assert found["data"].state == doctor.OK and "not counted yet" in found["data"].told
+    assert found["data"].state == doctor.OK and "not counted yet" in found["data"].message
     assert found["disk"].state == doctor.NOTE

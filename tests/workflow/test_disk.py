@@ -105,8 +105,8 @@ def test_the_workflow_on_a_full_and_on_a_read_only_disk_goes_on_when_it_is_mende
         remount("rw,size=64m")
         checkout.run(target)
         made = {name: read_json(c[f"{c_run}/fold0/plain/stage.json"])["digest"] for name, c, c_run in (
-            ("first", finished, RUN), ("mended", checkout, "results/other"))}  # fmt: skip
-        assert made["first"] == made["mended"]
+            ("first", finished, RUN), ("fixed", checkout, "results/other"))}  # fmt: skip
+        assert made["first"] == made["fixed"]
 
 
 def test_a_data_folder_that_vanished_is_named_before_anything_runs(finished, tmp_path):

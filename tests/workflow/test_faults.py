@@ -1,4 +1,4 @@
-"""Too little memory, losses that are no numbers, threads: the result stays, or the words say what went wrong."""
+"""Too little memory, losses that are not numbers, threads: the result stays, or the words say what went wrong."""
 
 import json
 import os

@@ -145,7 +145,7 @@ CONFIGS = {  # text of config.yaml, and words of the refusal
     "cycles that grow without end": (STAGE % "cycles: 10000, cycle_mult: 10000", "more than"),
     "a negative size": (STAGE.replace("32", "-32") % "lr: 1", "size"),
     "a size of a million": (STAGE.replace("32", "1000000") % "lr: 1", "size"),
-    "a rate that is no number": (STAGE % "lr: .nan", "lr"),
+    "a rate that is not a number": (STAGE % "lr: .nan", "lr"),
     "an infinite rate": (STAGE % "lr: .inf", "lr"),
     "a negative batch": ("batch_size: -64\n", "batch_size"),
     "a batch of a billion": ("batch_size: 1000000000\n", "batch_size"),

@@ -1,4 +1,4 @@
-"""What a folder of pictures is for: how its labels are told, and a config that says so. Standard library only.
+"""What a folder of pictures is for: where its labels are, and a config that says so. Standard library only.
 
 ``infer`` looks, ``config_text`` writes; both are guesses that a person is shown and may change.
 """
@@ -99,7 +99,7 @@ def _folders(root: Path, pictures: list[str]):
         notes.append(f"{valid}/ validates, in place of a split")
         strange = _classes_in(pictures, valid) - classes
         if strange:
-            notes.append(f"{valid}/ has classes that {train}/ lacks: {', '.join(sorted(strange)[:5])}; mend that first")
+            notes.append(f"{valid}/ has classes that {train}/ lacks: {', '.join(sorted(strange)[:5])}; fix that first")
     tested = _below(pictures, test) if test else []
     if tested:
         data["test"] = test
@@ -110,7 +110,7 @@ def _folders(root: Path, pictures: list[str]):
 
 
 def _bare(root: Path, pictures: list[str]):
-    """Folders of classes at the top, as most collections come. With a test folder among them they could not be told apart."""
+    """Folders of classes at the top, as most collections come. With a test folder among them they could not be kept apart."""
     tops = {name.split("/")[0] for name in pictures if "/" in name}
     aside = {top for top in tops if top.lower().startswith((*TRAIN, *VALID, *TEST))}
     classes = tops - aside
@@ -140,7 +140,7 @@ def _by_name(pictures: list[str], sample: str | None):
 
 
 def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Head and first rows of a table. Raises UserError naming the file where it is no table."""
+    """Head and first rows of a table. Raises UserError naming the file where it is not a table."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)

@@ -38,7 +38,7 @@ def flags(head: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[
 
 
 def group_of(head: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[int]) -> int | None:
-    """The column that says what must not straddle train and valid, told by its name and by values that recur."""
+    """The column that says what must not straddle train and valid, found by its name and by values that recur."""
     words = ("patient", "subject", "group", "place", "location", "site", "burst", "sequence")
     named = [n for n in columns if any(word in head[n].lower() for word in words)]
     return next((n for n in named if 1 < len({row[n] for row in rows}) < len(rows)), None)
@@ -70,8 +70,8 @@ def _json(root: Path, names: Iterable[str]) -> dict[str, object]:
 
 def from_json(root: Path, files: Sequence[str], sample: str | None):
     """(data, classes, task, labelled, tests, notes) of a COCO file or of JSON arrays of bands; None where neither is there."""
-    told = _json(root, files)
-    return _coco(root, told, set(files), sample) or _bands(told, sample)
+    parsed = _json(root, files)
+    return _coco(root, parsed, set(files), sample) or _bands(parsed, sample)
 
 
 def _part(names: Iterable[str], words: tuple[str, ...]) -> str | None:
@@ -85,8 +85,8 @@ def _words(path: Path) -> set[str]:
     return {word for row in rows for word in (row[1].split() if len(row) > 1 else [])}
 
 
-def _coco(root: Path, told: dict, files: set[str], sample: str | None):
-    coco = {name: one for name, one in told.items() if isinstance(one, dict) and isinstance(one.get("images"), list)}
+def _coco(root: Path, parsed: dict, files: set[str], sample: str | None):
+    coco = {name: one for name, one in parsed.items() if isinstance(one, dict) and isinstance(one.get("images"), list)}
     labelled = [name for name, one in coco.items() if one.get("annotations") and one.get("categories")]
     valid = _part(labelled, VALID)
     train = next((name for name in labelled if name != valid), None)
@@ -119,11 +119,11 @@ def _coco(root: Path, told: dict, files: set[str], sample: str | None):
     return data, classes, task, pictures, coco[tests]["images"] if tests else [], []
 
 
-def _bands(told: dict, sample: str | None):
+def _bands(parsed: dict, sample: str | None):
     def is_band(value: object) -> bool:
         return isinstance(value, list) and len(value) >= 64 and math.isqrt(len(value)) ** 2 == len(value)
 
-    lists = {name: one for name, one in told.items() if isinstance(one, list) and one and isinstance(one[0], dict)}
+    lists = {name: one for name, one in parsed.items() if isinstance(one, list) and one and isinstance(one[0], dict)}
     banded = {name: [key for key, value in one[0].items() if is_band(value)] for name, one in lists.items()}
     tests = _part([name for name in banded if banded[name]], TEST)
     train = next((name for name in banded if banded[name] and name != tests), None)

@@ -543,7 +543,7 @@ class Plan:
 
     @cached_property
     def devices(self) -> int:
-        """GPUs that jobs on this machine share: told by the devices' files, since to import torch would cost seconds."""
+        """GPUs that jobs on this machine share: counted by the devices' files, since to import torch would cost seconds."""
         kind, shown = self.config["device"]["kind"], os.environ.get("CUDA_VISIBLE_DEVICES")
         found = sum(1 for _ in DEV.glob("nvidia[0-9]*"))
         if shown is not None:

@@ -67,7 +67,7 @@ def check_yaml_file(path: str | os.PathLike) -> dict:
     """
     try:
         if os.path.getsize(path) > LARGEST:
-            raise UserError(f"{path}: larger than {LARGEST:,} bytes, so it is no config")
+            raise UserError(f"{path}: larger than {LARGEST:,} bytes, so it is not a config")
         text = Path(path).read_text(encoding="utf-8-sig")
         for number, line in enumerate(text.splitlines(), start=1):
             if "\t" in line[: len(line) - len(line.lstrip())]:

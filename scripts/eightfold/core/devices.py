@@ -34,8 +34,8 @@ class Device(NamedTuple):
 
 def out_of_memory(error: Exception) -> bool:
     """Whether an error says that a device has no room left. Only CUDA has a type for that."""
-    told = ("can't allocate memory", "not enough memory", "MPS backend out of memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in told)
+    wordings = ("can't allocate memory", "not enough memory", "MPS backend out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in wordings)
 
 
 def computes_bfloat16(device: torch.device) -> bool:

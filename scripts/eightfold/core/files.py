@@ -104,5 +104,5 @@ def checked(path: str | os.PathLike, identity: dict) -> str | os.PathLike:
 
 
 def identity_of(settings: dict, code: str, *inputs: str | os.PathLike) -> str:
-    """Digest of what makes a result: its settings, its code, and the digests told by the identity files of its inputs."""
+    """Digest of what makes a result: its settings, its code, and the digests that the identity files name of its inputs."""
     return digest([settings, code, [read_json(path)["digest"] for path in inputs]])

@@ -123,7 +123,7 @@ def _of_the_disk(error: Exception) -> str:
 
 @contextlib.contextmanager
 def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
-    """Run a script's work: messages go to ``log_path`` and the console, SIGTERM ends it, errors are told in one line.
+    """Run a script's work: messages go to ``log_path`` and the console, SIGTERM ends it, errors are reported in one line.
 
     A UserError is a message for a person: it is shown without a traceback. Any other exception is a defect: its
     traceback goes to the log and the console. Either way the process exits with status 1.
@@ -136,12 +136,12 @@ def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
     log.handlers = [console]
     log.setLevel(logging.WARNING if rank() else logging.INFO)
     log.propagate = False
-    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, must not bury what is told
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, must not bury the message
     started = time.monotonic()
     try:
         Path(log_path).parent.mkdir(parents=True, exist_ok=True)
         file_handler = logging.FileHandler(log_path, encoding="utf-8")
-        who = f"rank {rank()}: " if rank() else ""  # what all processes tell is told by the first
+        who = f"rank {rank()}: " if rank() else ""  # what all processes would say, the first says
         file_handler.setFormatter(logging.Formatter(f"%(asctime)s {who}%(message)s", "%H:%M:%S"))
         log.handlers = [file_handler, console]
         with contextlib.nullcontext() if rank() else _alone(Path(log_path)):
@@ -154,8 +154,8 @@ def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
         log.error("Error: %s\nLog: %s", error, log_path)
         sys.exit(1)
     except Exception as error:
-        told = _of_the_disk(error)
-        log.error("%s\nLog: %s", f"Error: {told}" if told else traceback.format_exc(), log_path)
+        message = _of_the_disk(error)
+        log.error("%s\nLog: %s", f"Error: {message}" if message else traceback.format_exc(), log_path)
         sys.exit(1)
 
 
@@ -194,7 +194,7 @@ def counted(
 ) -> Iterator[Callable[[], None]]:
     """A function to call when one of ``total`` is done: a bar on a terminal, else a log line every ``every_s`` seconds.
 
-    ``note`` gives what else is told of the moment, such as the loss.
+    ``note`` gives what else is shown of the moment, such as the loss.
     """
     with _bar_of_its_own() as mine:
         if mine:
@@ -213,7 +213,7 @@ def counted(
         started = last = time.monotonic()
         done = 0
 
-        def told() -> None:
+        def on_progress() -> None:
             nonlocal done, last
             done, now = done + 1, time.monotonic()
             if now - last >= every_s:
@@ -223,7 +223,7 @@ def counted(
                 log.info("%s: %d of %d%s%s, %.3g/s, %.0f s left", label, done, total, unit, more, rate, left)
                 last = now
 
-        yield told
+        yield on_progress
 
 
 def progress(
@@ -235,7 +235,7 @@ def progress(
     note: Callable[[], str] = _silent,
 ) -> Iterator:
     """Iterate and count: done, rate, time left, as `counted` shows them."""
-    with counted(total, label, unit, every_s, note) as told:
+    with counted(total, label, unit, every_s, note) as on_progress:
         for item in items:
             yield item
-            told()
+            on_progress()

@@ -42,10 +42,10 @@ def save(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor | Pieces], 
 
     One tensor, or one piece of it, is copied at a time. Raises ValueError when pieces do not make up their shape.
     """
-    told = {"identity": identity, **notes}
-    content, places = _Content(told), _places(tensors)
+    notes_of_it = {"identity": identity, **notes}
+    content, places = _Content(notes_of_it), _places(tensors)
     # The digest stands in the header, before what it is of: a place is kept for it.
-    header = _header(tensors, places, {**told, "content": "0" * len(content.hexdigest())})
+    header = _header(tensors, places, {**notes_of_it, "content": "0" * len(content.hexdigest())})
     with replacing(path) as temporary, open(temporary, "wb") as file:
         for name in sorted(tensors):
             tensor = tensors[name]
@@ -53,12 +53,14 @@ def save(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor | Pieces], 
             content.begin(name, tensor)
             for piece in tensor.pieces if isinstance(tensor, Pieces) else [tensor]:
                 if piece.dtype != tensor.dtype or piece.shape[1:] != tensor.shape[1:]:
-                    raise ValueError(f"{name}: {piece.dtype} {list(piece.shape)} is no piece of {list(tensor.shape)}")
+                    raise ValueError(
+                        f"{name}: {piece.dtype} {list(piece.shape)} is not a piece of {list(tensor.shape)}"
+                    )
                 file.write(content.update(piece))
             if file.tell() != len(header) + places[name] + _bytes(tensor):
                 raise ValueError(f"{name}: its pieces do not make up {list(tensor.shape)}")
         file.seek(0)
-        file.write(_header(tensors, places, {**told, "content": content.hexdigest()}))
+        file.write(_header(tensors, places, {**notes_of_it, "content": content.hexdigest()}))
 
 
 def _bytes(tensor: torch.Tensor | Pieces) -> int:
@@ -71,12 +73,12 @@ def _places(tensors: Mapping[str, torch.Tensor | Pieces]) -> dict[str, int]:
     return dict(zip(names, itertools.accumulate((_bytes(tensors[name]) for name in names), initial=0), strict=False))
 
 
-def _header(tensors: Mapping[str, torch.Tensor | Pieces], places: Mapping[str, int], told: Mapping) -> bytes:
+def _header(tensors: Mapping[str, torch.Tensor | Pieces], places: Mapping[str, int], notes_of_it: Mapping) -> bytes:
     """The head of a safetensors file: the length of a JSON text in eight bytes, and the text, which says where each tensor lies.
 
     https://github.com/huggingface/safetensors, "Format". The library itself writes only what is whole in memory, twice over.
     """
-    entries: dict[str, dict] = {"__metadata__": {"eightfold": json.dumps(told)}}
+    entries: dict[str, dict] = {"__metadata__": {"eightfold": json.dumps(notes_of_it)}}
     for name, start in places.items():
         tensor = tensors[name]
         entries[name] = {
@@ -92,8 +94,8 @@ def _header(tensors: Mapping[str, torch.Tensor | Pieces], places: Mapping[str, i
 class _Content:
     """Digest of all that a file says: its notes, and its tensors by name."""
 
-    def __init__(self, told: Mapping):
-        self._digest = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16)
+    def __init__(self, notes_of_it: Mapping):
+        self._digest = hashlib.blake2b(json.dumps(notes_of_it, sort_keys=True).encode(), digest_size=16)
         self.hexdigest = self._digest.hexdigest
 
     def begin(self, name: str, tensor: torch.Tensor | Pieces) -> None:
@@ -108,8 +110,8 @@ class _Content:
         return data
 
 
-def _content(tensors: Mapping[str, torch.Tensor], told: Mapping) -> str:
-    content = _Content(told)
+def _content(tensors: Mapping[str, torch.Tensor], notes_of_it: Mapping) -> str:
+    content = _Content(notes_of_it)
     for name in sorted(tensors):
         content.begin(name, tensors[name])
         content.update(tensors[name])
@@ -123,23 +125,23 @@ def _notes(file) -> dict:
 def load(path: str | os.PathLike, identity: str | None = None, prefix: str = "") -> dict[str, torch.Tensor]:
     """Read the tensors whose names begin with ``prefix``, and name them without it. They lie in the mapped file.
 
-    Raises UserError when the file is no safetensors file, was made by something else than ``identity`` says or, read
+    Raises UserError when the file is not a safetensors file, was made by something else than ``identity`` says or, read
     whole for an ``identity``, is not what was written. Without one, its .json tells of the file (``files.checked``).
     """
     try:
         with safe_open(path, framework="pt") as file:
-            told = _notes(file)
-            found = told.get("identity")
+            notes_of_it = _notes(file)
+            found = notes_of_it.get("identity")
             if identity is not None and found != identity:
                 raise UserError(
                     f"{path}: made from other inputs or settings (it says {found}, wanted {identity}); delete it and run again"
                 )
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a dict
             tensors = {name[len(prefix) :]: file.get_tensor(name) for name in names}
-        if identity is not None and not prefix and told.pop("content", None) != _content(tensors, told):
+        if identity is not None and not prefix and notes_of_it.pop("content", None) != _content(tensors, notes_of_it):
             raise UserError(f"{path}: damaged (its content has not the digest that it tells); delete it and run again")
         return tensors
-    except (SafetensorError, OSError, ValueError) as error:  # ValueError: notes that are no JSON any more
+    except (SafetensorError, OSError, ValueError) as error:  # ValueError: notes that are not JSON any more
         raise UserError(f"{path}: not a readable safetensors file ({error}); delete it and run again") from error
 
 

@@ -24,13 +24,14 @@ def compute(
     rows: np.ndarray,
     views: Sequence[int],
     device: Device,
-    told: Callable[[], object] = lambda: None,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> dict[int, Pieces]:
-    """View: float32 (rows, 2 * features), computed batch by batch when it is written. ``told`` is called after each."""
+    """View: float32 (rows, 2 * features), computed batch by batch when it is written. ``on_progress`` is called after each."""
     trunk = trunk.to(device.device, memory_format=torch.channels_last).eval()
     shape = (len(rows), 2 * trunk.features)
     return {
-        view: Pieces(torch.float32, shape, inference.batches(trunk, source, rows, view, device, told)) for view in views
+        view: Pieces(torch.float32, shape, inference.batches(trunk, source, rows, view, device, on_progress))
+        for view in views
     }
 
 

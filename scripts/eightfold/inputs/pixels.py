@@ -116,8 +116,8 @@ class Pixels:
             raise UserError(
                 f"{self.folder}: not a readable pixel cache ({error}); delete the folder and run again"
             ) from error
-        told = self.folder / "pixels.json"
-        if told.is_file() and read_json(told)["index"] != index_digest(self.index):
+        record = self.folder / "pixels.json"
+        if record.is_file() and read_json(record)["index"] != index_digest(self.index):
             raise UserError(
                 f"{self.folder / 'index.npy'}: damaged, or not the index that pixels.json was written for; delete the "
                 "folder and run again"

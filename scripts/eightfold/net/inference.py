@@ -19,13 +19,13 @@ def outputs(
     view: int,
     device: Device,
     width: int = 0,
-    told: Callable[[], object] = lambda: None,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> torch.Tensor:
     """A module's outputs for a view of some rows: float32 (rows, width) on the CPU; as `batches`, at once.
 
-    ``width`` need only be told where there may be no rows.
+    ``width`` need only be given where there may be no rows.
     """
-    found = list(batches(module, source, rows, view, device, told))
+    found = list(batches(module, source, rows, view, device, on_progress))
     return torch.cat(found) if found else torch.empty(0, width)
 
 
@@ -35,11 +35,11 @@ def batches(
     rows: np.ndarray,
     view: int,
     device: Device,
-    told: Callable[[], object] = lambda: None,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> Iterator[torch.Tensor]:
     """Yield a module's outputs for a view of some rows, batch after batch: float32 (n, width) on the CPU.
 
-    ``told`` is called after each. The module must be on the device and in eval mode. Out of device memory, the batch
+    ``on_progress`` is called after each. The module must be on the device and in eval mode. Out of device memory, the batch
     is halved, and the log says so.
     """
     module = nets.folded(module)
@@ -60,4 +60,4 @@ def batches(
             continue
         yield found
         start += size
-        told()
+        on_progress()

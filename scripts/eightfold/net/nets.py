@@ -50,7 +50,7 @@ class _Group:
 
 
 class TimmTrunk(Trunk):
-    """A network of timm as a trunk: run whole, since timm's networks are no chains of their children."""
+    """A network of timm as a trunk: run whole, since timm's networks are not chains of their children."""
 
     def __init__(self, model: nn.Module, features: int):
         nn.Module.__init__(self)

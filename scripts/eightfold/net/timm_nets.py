@@ -61,7 +61,7 @@ def expected(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def features(arch: str) -> int:
-    """Channels of the last map. Raises UserError for a network whose features are no map, or of one size only (vit)."""
+    """Channels of the last map. Raises UserError for a network whose features are not a map, or of one size only (vit)."""
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         model = create(arch)
         try:

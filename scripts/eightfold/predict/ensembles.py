@@ -209,10 +209,10 @@ def read_run(folder: str, digest: str, classes: Sequence[str], split: str, ids: 
 
     Raises UserError where that run saw other data, lacks an answer, or is not there.
     """
-    path, told = Path(folder, "predictions", f"{split}.csv"), Path(folder, "metrics.json")
-    if not path.is_file() or not told.is_file():
+    path, record = Path(folder, "predictions", f"{split}.csv"), Path(folder, "metrics.json")
+    if not path.is_file() or not record.is_file():
         raise UserError(f"ensemble.runs: {folder} has no predictions/{split}.csv; run that config to `evaluate` first")
-    if read_json(told).get("manifest") != digest:
+    if read_json(record).get("manifest") != digest:
         raise UserError(f"ensemble.runs: {folder} saw other data than this run (its manifest differs); run it again")
     cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False).to_numpy(dtype=object)
     first = cells.shape[1] - len(classes)

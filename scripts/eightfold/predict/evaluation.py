@@ -86,14 +86,14 @@ def out_of_fold(held_out: Sequence[Answers]) -> tuple[np.ndarray, np.ndarray, np
     return rows[order], fold[order], stack[:, order]
 
 
-def of_stage(told: dict, predicted: str | os.PathLike, targets: np.ndarray, judge: Judge) -> dict:
-    """A stage's row of metrics.json. told: its stage.json; predicted: its logits of the held-out rows; targets: of all rows."""
-    found = tensors.load(predicted, told.get("made_from"))
-    figures = told["metrics"]
+def of_stage(record: dict, predicted: str | os.PathLike, targets: np.ndarray, judge: Judge) -> dict:
+    """A stage's row of metrics.json. record: its stage.json; predicted: its logits of the held-out rows; targets: of all rows."""
+    found = tensors.load(predicted, record.get("made_from"))
+    figures = record["metrics"]
     if len(found["rows"]):
         logits, rows = found["logits"].numpy(), found["rows"].numpy()
         figures = metrics.summary(scoring.probabilities_of(logits, targets.ndim == 2), targets[rows], judge)
-    return {key: told[key] for key in ("stage", "fold", "train_loss", "lr", "epochs")} | figures
+    return {key: record[key] for key in ("stage", "fold", "train_loss", "lr", "epochs")} | figures
 
 
 def scored(found: Tuned, targets: np.ndarray, judge: Judge) -> dict:

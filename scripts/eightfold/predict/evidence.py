@@ -30,9 +30,9 @@ def correct(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return ((probabilities > 0.5) == (targets > 0.5)).mean(1)
 
 
-def read_stage(told: str | os.PathLike, predicted: str | os.PathLike) -> dict:
+def read_stage(record: str | os.PathLike, predicted: str | os.PathLike) -> dict:
     """A stage of a fold: its stage.json, and of its validation rows "rows" (n,), "logits" (n, classes), "losses" (epochs, n)."""
-    stage = read_json(told)
+    stage = read_json(record)
     return stage | {name: value.numpy() for name, value in tensors.load(predicted, stage.get("made_from")).items()}
 
 

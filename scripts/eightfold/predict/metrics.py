@@ -184,7 +184,7 @@ def check_fit(name: str, task: str, classes: Sequence[str], ordered: bool = Fals
     if "ordinal" in metric.fits and task == "single":
         if not ordered and not all(map(is_number, classes)):
             raise UserError(
-                f"metric: {name} needs grades, and the classes {list(classes)[:5]} are no numbers; set data.ordered: true "
+                f"metric: {name} needs grades, and the classes {list(classes)[:5]} are not numbers; set data.ordered: true "
                 "if their natural order (grade 2 before grade 10) is that of the grades"
             )
         return

@@ -1,4 +1,4 @@
-"""Pictures that no manifest knows: any folder of them, found, decoded, packed, answered as the submission answers, told."""
+"""Pictures that no manifest knows: any folder of them, found, decoded, packed, answered as the submission answers, listed."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from eightfold.raw import images
 
 
 def find(folder: str | os.PathLike, suffix: str = "") -> list[str]:
-    """Paths of the pictures below ``folder`` (told by a picture's usual suffixes, or ``suffix``), relative to it and sorted.
+    """Paths of the pictures below ``folder`` (known by a picture's usual suffixes, or ``suffix``), relative to it and sorted.
 
     Raises UserError when there is none, since an empty answer would look like success.
     """
@@ -91,5 +91,5 @@ def answers(
         said = [separator.join(classes[i] for i in np.flatnonzero(row)) for row in decisions]
         sure = np.maximum(probabilities, 1 - probabilities).min(1)
     # By position, not by name: a class may be called "path".
-    told = pd.DataFrame({"path": list(names), "prediction": said, "probability": sure})
-    return pd.concat([told, pd.DataFrame(probabilities, columns=list(classes))], axis=1)
+    table = pd.DataFrame({"path": list(names), "prediction": said, "probability": sure})
+    return pd.concat([table, pd.DataFrame(probabilities, columns=list(classes))], axis=1)

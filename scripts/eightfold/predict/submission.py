@@ -76,13 +76,13 @@ def _one_column(name: str, cells: list[str], classes: Sequence[str], task: str, 
         return "index", f"{column}, has whole numbers below {len(classes)}, and the classes have names"
     strange = sorted(seen - known)
     raise UserError(
-        f"sample submission: cannot tell its format: {column}, has cells such as {strange[0]!r}, which are no classes of "
+        f"sample submission: cannot tell its format: {column}, has cells such as {strange[0]!r}, which are not classes of "
         f"this job ({', '.join(map(repr, classes[:5]))}, ...). Set submission.format to one of {', '.join(FORMATS)}"
     )
 
 
 def _columns_differ(why: str, extra: list[str], missing: list[str]) -> str:
-    parts = [f"its columns {extra[:5]} are no classes of this job"] if extra else []
+    parts = [f"its columns {extra[:5]} are not classes of this job"] if extra else []
     parts += [f"it lacks columns for the {len(missing)} classes {missing[:5]}"] if missing else []
     return (
         f"sample submission: {why}; {', and '.join(parts)}. Is it the sample of this competition, and data.label right? "
@@ -100,7 +100,7 @@ def positive_class(sample: pd.DataFrame | None, classes: Sequence[str], given: s
     if given is not None:
         if given not in classes:
             raise UserError(
-                f"submission.positive is {given!r}, which is no class of this job; allowed: {list(classes)[:10]}"
+                f"submission.positive is {given!r}, which is not a class of this job; allowed: {list(classes)[:10]}"
             )
         return given
     named = [] if sample is None else [name for name in sample.columns[1:] if name in classes]
@@ -212,7 +212,7 @@ def problems(
         values = found.iloc[:, 1:].apply(pd.to_numeric, errors="coerce").to_numpy(float)
         if not np.isfinite(values).all():
             result.append(
-                f"cells that are no finite number in rows {np.flatnonzero(~np.isfinite(values).all(1))[:5].tolist()}"
+                f"cells that are not finite numbers in rows {np.flatnonzero(~np.isfinite(values).all(1))[:5].tolist()}"
             )
         elif ((values < 0) | (values > 1)).any():
             result.append("probabilities outside [0, 1]")
@@ -227,7 +227,7 @@ def problems(
         answers = [cell.split(separator) if several and cell else [cell] * (not several) for cell in found.iloc[:, 1]]
         strange = sorted({name for names in answers for name in names} - allowed)
         if strange:
-            result.append(f"labels that are no classes: {strange[:5]}")
+            result.append(f"labels that are not classes: {strange[:5]}")
         if any(len(set(names)) < len(names) for names in answers):
             result.append("a label twice in one answer")
         if kind == "top_k" and not all(answers):

@@ -1,6 +1,6 @@
 """What is fitted on out-of-fold predictions, and never on a picture's own: temperature, clip, thresholds, cut points.
 
-Each is told by two figures besides the one before it: ``in_sample``, on the rows it was fitted on, and ``after``, where
+Each is described by two figures besides the one before it: ``in_sample``, on the rows it was fitted on, and ``after``, where
 every row is answered by what was fitted on other parts of the rows. Only the second is honest, and only it decides.
 """
 
@@ -177,8 +177,8 @@ def fit_cut_points(judge: Judge, probabilities: np.ndarray, targets: np.ndarray)
 
 
 def _step(what: str, value, metric: str, before: float, in_sample: float, after: float, better: bool) -> dict:
-    told = {"what": what, "value": value, "metric": metric, "before": before, "in_sample": in_sample, "after": after}
-    return told | {"used": better}
+    row = {"what": what, "value": value, "metric": metric, "before": before, "in_sample": in_sample, "after": after}
+    return row | {"used": better}
 
 
 def tune(probabilities: np.ndarray, targets: np.ndarray, parts: np.ndarray, judge: Judge, settings: dict) -> Tuned:

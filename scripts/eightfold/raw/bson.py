@@ -62,7 +62,7 @@ class Documents:
         try:
             return self.bson.decode(self._bytes[start : start + size])
         except (self.bson.errors.BSONError, ValueError, OverflowError) as error:
-            raise UserError(f"{self.path}: document {number} is no BSON ({error}); get the file again") from error
+            raise UserError(f"{self.path}: document {number} is not BSON ({error}); get the file again") from error
 
     def names(self) -> list[str]:
         return list(self._places)

@@ -73,7 +73,7 @@ class _Places:
         inside = [path for path in self.files if path.startswith(prefix)]
         found = sorted(path for path in inside if self.is_picture(path))
         if len(found) < len(inside):
-            log.info("%s: %d files are no pictures by their suffix, ignored", full, len(inside) - len(found))
+            log.info("%s: %d files are not pictures by their suffix, ignored", full, len(inside) - len(found))
         # A table may name pictures of any suffix, so that only its rows can tell whether there are none.
         if not found and (self.data["source"] in ("folders", "filename") or key == "test"):
             raise UserError(f"{full}: holds no picture (data.{key}); put pictures there, or correct the key")
@@ -154,11 +154,11 @@ def _from_name(places: _Places, path: str, split: str, folder: str) -> Candidate
     match = re.search(places.data["pattern"], inner)
     if match is None:
         return Candidate(_stem(inner), path, split, problem=f"no label: {inner!r} does not match data.pattern")
-    told = {key: value or "" for key, value in match.groupdict().items()}
-    problem = "" if told["label"].strip() else f"no label: the group `label` of data.pattern is empty for {inner!r}"
-    labels = (told["label"].strip(),) if not problem else ()
+    groups = {key: value or "" for key, value in match.groupdict().items()}
+    problem = "" if groups["label"].strip() else f"no label: the group `label` of data.pattern is empty for {inner!r}"
+    labels = (groups["label"].strip(),) if not problem else ()
     return Candidate(
-        told.get("id") or _stem(inner), path, split, labels, problem, told.get("group", ""), told.get("fold", "")
+        groups.get("id") or _stem(inner), path, split, labels, problem, groups.get("group", ""), groups.get("fold", "")
     )
 
 
@@ -263,7 +263,7 @@ def _test_folder(places: _Places, name: str, sample: Path | None, rows: list[Row
         inner = path.removeprefix(folder)
         for text in {inner, stem(inner), posixpath.basename(inner), stem(posixpath.basename(inner))}:
             found.setdefault(text, set()).add(path)
-    # A name that two pictures share is no name: `_refuse_stale` then reports both sides.
+    # A name that two pictures share is not a name: `_refuse_stale` then reports both sides.
     chosen = {row.id: next(iter(found[row.id])) for row in rows if len(found.get(row.id, ())) == 1}
     refuse_duplicates(sample, ((path, repr(text)) for text, path in chosen.items()), "keep one row of each picture")
     names = {path: text for text, path in chosen.items()}

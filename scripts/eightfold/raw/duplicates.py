@@ -30,7 +30,7 @@ def near_pairs(hashes: np.ndarray, most: int) -> Iterable[tuple[int, int, int]]:
     """(a, b, bits that differ), a < b, of hashes that differ in ``most`` bits at most, each pair once.
 
     Cut into most + 1 bands, two such hashes agree in one band at least: only those are compared. Of equal hashes each
-    is paired with the first alone, so that a thousand black pictures are no million pairs.
+    is paired with the first alone, so that a thousand black pictures are not a million pairs.
     """
     values, first, place = np.unique(hashes, return_index=True, return_inverse=True)
     for row, number in enumerate(place):

@@ -23,7 +23,7 @@ def given_column(cells: Sequence[str], ids: Sequence[str]) -> np.ndarray:
     ]
     if bad:
         raise UserError(
-            f"the fold column has {len(bad)} cells that are no fold; allowed: 0, 1, 2, ... and -1 for a picture that "
+            f"the fold column has {len(bad)} cells that are not folds; allowed: 0, 1, 2, ... and -1 for a picture that "
             f"always trains:{listed(bad)}"
         )
     fold = np.array([int(cell) for cell in cells], np.int64)

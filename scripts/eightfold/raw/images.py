@@ -54,7 +54,7 @@ Span = tuple[float, float] | None  # the values that become black and white
 
 
 class BadImage(Exception):
-    """A file that is no usable picture; the message is the reason, without the file's name."""
+    """A file that is not a usable picture; the message is the reason, without the file's name."""
 
 
 def open_image(source: str | os.PathLike | BinaryIO, span: Span = None, short_side: int | None = None) -> Image.Image:
@@ -67,7 +67,7 @@ def decode(
 ) -> tuple[Image.Image, str]:
     """(upright RGB picture, Pillow mode that the file had). Of an animation, the first frame. Raises BadImage.
 
-    ``span``: the values that become black and white, where a picture has more than 8 bits; None: told by the file.
+    ``span``: the values that become black and white, where a picture has more than 8 bits; None: read off the file.
     ``short_side``: what the picture will be resized to (px). A JPEG file is then decoded at a half, a quarter or an eighth of
     its size, as its format allows, if that leaves twice as many pixels.
     Bytes may also be a .npy file of (H, W), (H, W, C) or (C, H, W) values, or a DICOM file (needs pydicom).
@@ -179,7 +179,7 @@ def _stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _array(content: bytes, span: Span) -> tuple[Image.Image, str]:
-    """A .npy file as a picture. Its mode is told as its type and channels, e.g. float32x2."""
+    """A .npy file as a picture. Its mode is given as its type and channels, e.g. float32x2."""
     try:
         values = np.load(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # its header is read as Python, and raises whatever that can raise
@@ -194,7 +194,7 @@ def _drawn(values: np.ndarray, span: Span) -> tuple[Image.Image, str]:
     if values.ndim == 2:
         values = values[:, :, None]
     if values.ndim != 3 or values.shape[2] > 4 or not values.size or values.dtype.kind not in "buif":
-        raise BadImage(f"an array of {values.dtype} of shape {values.shape} is no picture")
+        raise BadImage(f"an array of {values.dtype} of shape {values.shape} is not a picture")
     _check_size(values.shape[1], values.shape[0])
     mode = f"{values.dtype}x{values.shape[2]}"
     if values.dtype == bool:

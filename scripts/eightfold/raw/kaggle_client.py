@@ -53,14 +53,14 @@ def _refusals(competition: str, doing: str) -> Iterator[None]:
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else None
         said = scrubbed(_sentence(error.response))
-        told = f"Kaggle, {doing} {competition}: refused with status {status}" + (f" ({said})" if said else "")
+        message = f"Kaggle, {doing} {competition}: refused with status {status}" + (f" ({said})" if said else "")
         todo = {
             401: "the credentials are not valid: make a new token at https://www.kaggle.com/settings",
             403: f"accept the competition's rules first, at {SITE}/{competition}/rules",
             404: f"there is no such competition, or it has no such data: look at {SITE}/{competition}",
             429: "too many requests: try again later",
         }.get(status, "try again later")
-        raise UserError(f"{told}; {todo}") from None
+        raise UserError(f"{message}; {todo}") from None
     except (requests.RequestException, OSError) as error:
         raise UserError(
             f"Kaggle, {doing} {competition}: no connection ({type(error).__name__}); run again to go on"

@@ -52,7 +52,7 @@ def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lamb
     """Find and decode every picture of the config ``data`` (defaults filled in, ``root`` set).
 
     Bad labelled pictures are an error or are left out, as data.bad_images says; a test picture always keeps its row.
-    Raises UserError after having looked at everything, so that one run shows all that is to be mended.
+    Raises UserError after having looked at everything, so that one run shows all that is to be fixed.
     """
     store = Store(data["root"], {key: data[key] for key in READING})
     rows, separator = candidates.find(data, store)
@@ -161,7 +161,7 @@ def _refuse_bad(root: str, bad: list[Candidate]) -> None:
     if bad:
         reasons = [f"{row.path}: {row.problem}" for row in bad]
         raise UserError(
-            f"{root}: {len(bad)} pictures cannot be used. Mend them, or set data.bad_images: skip, which leaves out "
+            f"{root}: {len(bad)} pictures cannot be used. Fix them, or set data.bad_images: skip, which leaves out "
             f"labelled ones and lists them in rejected.csv:{listed(reasons)}"
         )
 

@@ -268,13 +268,13 @@ class _Records:
         for band in self.bands:
             values = record.get(band)
             if not isinstance(values, np.ndarray):
-                raise BadImage(f"{band} is no list of numbers")
+                raise BadImage(f"{band} is not a list of numbers")
             side = math.isqrt(values.size)
             if values.ndim == 1 and side * side != values.size:
                 raise BadImage(f"{band} has {values.size} values, which make no square")
             planes.append(values.reshape(side, side) if values.ndim == 1 else values)
         if len({plane.shape for plane in planes}) > 1 or planes[0].ndim != 2:
-            raise BadImage(f"bands of shapes {[plane.shape for plane in planes]} are no picture")
+            raise BadImage(f"bands of shapes {[plane.shape for plane in planes]} are not a picture")
         return as_npy(np.stack(planes, -1))
 
 
@@ -287,7 +287,7 @@ class _Stack:
         except Exception as error:  # its header is read as Python, and raises whatever that can raise
             raise UserError(f"{path}: not a readable .npy file ({error})") from error
         if self.arrays.ndim not in (3, 4):
-            raise UserError(f"{path}: an array of shape {self.arrays.shape} is no stack of pictures")
+            raise UserError(f"{path}: an array of shape {self.arrays.shape} is not a stack of pictures")
 
     def names(self) -> list[str]:
         return [str(number) for number in range(len(self.arrays))]

@@ -164,7 +164,7 @@ def _csv(store: Store, path: str, key: str) -> Table:
     except UnicodeDecodeError as error:
         raise UserError(f"{table}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
     except csv.Error as error:
-        raise UserError(f"{table}: line {reader.line_num}: not CSV ({error}); mend the line") from error
+        raise UserError(f"{table}: line {reader.line_num}: not CSV ({error}); fix the line") from error
     ragged = [f"{place}: {len(cells)}" for place, cells in found if len(cells) != len(head)]
     if ragged:
         raise UserError(f"{table}: the head has {len(head)} columns, these lines have not:{listed(ragged)}")
@@ -233,7 +233,7 @@ def _coco(store: Store, data: dict, key: str, labelled: bool) -> list[Row]:
     parts = ("images", "annotations", "categories") if labelled else ("images",)
     lacking = [name for name in parts if not isinstance(content, dict) or not isinstance(content.get(name), list)]
     if lacking:
-        raise UserError(f"{table}: no list {lacking[0]!r}, so it is no COCO file (data.{key}, source coco)")
+        raise UserError(f"{table}: no list {lacking[0]!r}, so it is not a COCO file (data.{key}, source coco)")
     names: dict[object, str] = {}
     for number, category in enumerate(content["categories"] if labelled else [], 1):
         what = f"category {number}"

@@ -14,7 +14,7 @@ NOT_UNPACKED = (".7z", ".rar", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 def _target(archive: Path, member: zipfile.ZipInfo, folder: Path) -> Path:
-    """Where a member goes. Raises UserError for one that would go elsewhere (zip-slip), or that is no plain file."""
+    """Where a member goes. Raises UserError for one that would go elsewhere (zip-slip), or that is not a plain file."""
     name = member.filename.replace("\\", "/")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name or (parts and ":" in parts[0]) or not parts:

@@ -148,8 +148,8 @@ def over_seeds(runs: Sequence[Mapping]) -> list[dict]:
             values = [run["figures"][name] for run in group if name in run["figures"]]
             if len(values) == len(group):
                 figures[name] = (statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values)))
-        told = {key: group[0]["config"].get(key, "–") for key in keys}
-        found.append({"runs": [run["run"] for run in group], "settings": told, "figures": figures})
+        shared = {key: group[0]["config"].get(key, "–") for key in keys}
+        found.append({"runs": [run["run"] for run in group], "settings": shared, "figures": figures})
     return found
 
 
@@ -267,9 +267,9 @@ def page(runs: Sequence[Mapping]) -> str:
         if any(run["baseline"] for run in runs)
         else ""
     )
-    told = "<p>No two runs differ in three settings or fewer.</p>"
+    section = "<p>No two runs differ in three settings or fewer.</p>"
     if pairs:
-        told = (
+        section = (
             '<div class="scroll" tabindex="0" role="region" aria-label="Changes"><table><thead><tr><th scope="col">Runs</th>'
             f'<th scope="col">Change</th><th scope="col">What came of it</th></tr></thead><tbody>{"".join(pairs)}</tbody></table></div>'
         )
@@ -286,7 +286,7 @@ svg text{{fill:currentColor}}.grid{{stroke:#8884}}td:not(.n){{overflow-wrap:anyw
 <p>{len(runs)} finished runs. ± is one standard error; of the settings, those that differ.{baseline}</p>{note}
 <div class="scroll" tabindex="0" role="region" aria-label="Runs"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>
 {grouped}
-<h2>Which change made which difference</h2>{told}
+<h2>Which change made which difference</h2>{section}
 <h2>Validation loss</h2><p class=soft>Nats, on a logarithmic scale.</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Validation loss by epoch">{curves_svg(runs) or "<p>No run kept a validation loss.</p>"}</div>
 </body></html>

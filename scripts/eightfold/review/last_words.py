@@ -25,8 +25,8 @@ def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str
     images, accuracy, loss = final.get("images"), final.get("accuracy"), final.get("log_loss")
     error = share_error(accuracy, images)
     if error is not None:
-        told = f"accuracy {accuracy:.4f} ± {error:.4f}" + (f", log loss {loss:.4f}" if loss is not None else "")
-        lines.append(f"{told}, on {images} pictures that had no part in training" + (f": {whose}" if whose else ""))
+        text = f"accuracy {accuracy:.4f} ± {error:.4f}" + (f", log loss {loss:.4f}" if loss is not None else "")
+        lines.append(f"{text}, on {images} pictures that had no part in training" + (f": {whose}" if whose else ""))
         shown = [
             (name, text) for name, text in (("accuracy", "accuracy"), ("log_loss", "log loss")) if name in baseline
         ]
@@ -52,11 +52,11 @@ def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str
 
 def failure(snakemake_logs: Sequence[str | os.PathLike]) -> str:
     """What the jobs that failed said last, and where: from the logs that Snakemake's own log names as those of errors."""
-    told = ""
+    text = ""
     for path in snakemake_logs:
         with contextlib.suppress(OSError):
-            told += Path(path).read_text(encoding="utf-8", errors="replace")
-    named = re.findall(r"^ +log: (.+?) \(check log file", told, flags=re.MULTILINE)
+            text += Path(path).read_text(encoding="utf-8", errors="replace")
+    named = re.findall(r"^ +log: (.+?) \(check log file", text, flags=re.MULTILINE)
     lines = []
     for path in dict.fromkeys(path for one in named for path in one.split(", ")):
         try:

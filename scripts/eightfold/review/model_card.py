@@ -32,8 +32,8 @@ def _figures(metrics: Mapping, tables: Mapping) -> str:
         (name, f"{final[name]:.4f}{errors.get(name, '')}", f"{plain[name]:.4f}" if name in plain else "–")
         for name in numbers
     ]
-    told = f"On {images} pictures that had no part in training (± is one standard error)."
-    return f"{told}\n\n{_table(('figure', 'final', 'without test-time augmentation'), rows)}"
+    intro = f"On {images} pictures that had no part in training (± is one standard error)."
+    return f"{intro}\n\n{_table(('figure', 'final', 'without test-time augmentation'), rows)}"
 
 
 def card(

@@ -83,19 +83,26 @@ def class_rows(probabilities: np.ndarray, targets: np.ndarray, classes: Sequence
     return sorted(rows, key=lambda row: row["share"])[:MOST_CLASSES]
 
 
-def page(run: str, told: Mapping, rows: Sequence[Mapping], submission: bool) -> str:
-    """report_quick.html as text. told: what metrics_quick.json holds; rows: `class_rows`."""
-    final, base = told["final"], told["baseline"]
+def page(run: str, record: Mapping, rows: Sequence[Mapping], submission: bool) -> str:
+    """report_quick.html as text. record: what metrics_quick.json holds; rows: `class_rows`."""
+    final, base = record["final"], record["baseline"]
     names = [name for name in final if name != "images"]
     table = [
         {
             "name": name,
             "share": name == "accuracy",
             "value": final[name],
-            "error": told["errors"].get(name),
+            "error": record["errors"].get(name),
             "base": base[name],
         }
         for name in names
     ]
-    context = {"run": run, "told": told, "figures": table, "rows": rows, "most": MOST_CLASSES, "submission": submission}
+    context = {
+        "run": run,
+        "record": record,
+        "figures": table,
+        "rows": rows,
+        "most": MOST_CLASSES,
+        "submission": submission,
+    }
     return environment().get_template("templates/quick.html").render(context) + "\n"

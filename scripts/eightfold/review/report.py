@@ -283,16 +283,16 @@ def ensemble(metrics: dict, stages: Sequence[str] = ()) -> dict:
     {} where there is none. ``gain`` is positive where the member helps, whichever way the metric runs. Members without
     weight are counted in ``idle`` and have no row. ``groups``: the members of a stage (of a network, where they name no stage).
     """
-    told, name = metrics.get("ensemble") or {}, metrics.get("metric", "log_loss")
-    if not told.get("members") or not told.get("all"):
+    answer, name = metrics.get("ensemble") or {}, metrics.get("metric", "log_loss")
+    if not answer.get("members") or not answer.get("all"):
         return {}
     columns = list(dict.fromkeys([name, "log_loss"]))
     better, members, groups = max if _rises(name) else min, [], {}
-    for member in told["members"]:
+    for member in answer["members"]:
         without, gains = member.get("without"), {}
         for column in columns:
             sign = 1 if _rises(column) else -1
-            gains[column] = sign * (told["all"][column] - without[column]) if without else None
+            gains[column] = sign * (answer["all"][column] - without[column]) if without else None
         full = member["member"]
         group = stage_of(full, stages) or full.partition(",")[0]
         row = {"full": full, "name": full.removeprefix(group).lstrip(" ,:") or full, "group": group}
@@ -320,9 +320,9 @@ def ensemble(metrics: dict, stages: Sequence[str] = ()) -> dict:
         "groups": summed,
         "members": len(members),
         "idle": len(members) - len(answering),
-        "all": told["all"],
+        "all": answer["all"],
         "best": best_of(members),
-        "kind": told.get("weights", "equal"),
+        "kind": answer.get("weights", "equal"),
     }
 
 

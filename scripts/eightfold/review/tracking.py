@@ -43,7 +43,7 @@ def points(folders: Sequence[str | os.PathLike]) -> list[Point]:
     return found
 
 
-def write_events(path: str | os.PathLike, told: Sequence[Point]) -> None:
+def write_events(path: str | os.PathLike, history: Sequence[Point]) -> None:
     """An event file of TensorBoard. The clock of its events is the time of training, so equal points are equal bytes."""
     try:
         from tensorboard.compat.proto.event_pb2 import Event
@@ -54,7 +54,7 @@ def write_events(path: str | os.PathLike, told: Sequence[Point]) -> None:
     with replacing(path) as temporary, open(temporary, "wb") as file:
         writer = RecordWriter(file)
         writer.write(Event(wall_time=0, file_version="brain.Event:2").SerializeToString())
-        for point in told:
+        for point in history:
             value = Summary(value=[Summary.Value(tag=point.name, simple_value=point.value)])
             writer.write(Event(wall_time=point.seconds, step=point.step, summary=value).SerializeToString())
 
@@ -62,7 +62,7 @@ def write_events(path: str | os.PathLike, told: Sequence[Point]) -> None:
 @contextlib.contextmanager
 def _mlflow(store: str | os.PathLike) -> Iterator:
     """A client of the database ``store``, alone with it: two that make its tables at once would fail."""
-    # MLflow tells its makers of its use unless it is told not to.
+    # MLflow tells its makers of its use unless it is asked not to.
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     try:
         import alembic  # noqa: F401  MLflow imports it when it meets a database
@@ -79,9 +79,9 @@ def _mlflow(store: str | os.PathLike) -> Iterator:
 def write_mlflow(
     store: str | os.PathLike, run: str, folds: Mapping[str, Sequence[Point]], params: Mapping, final: Mapping
 ):
-    """Put a run into the local database ``store`` of MLflow, in the place of what it held of that run; ids by fold.
+    """Put a run into the local database ``store`` of MLflow, replacing what it held of that run; ids by fold.
 
-    params: texts by name, of the config. final: the figures of the final prediction, told of each fold's MLflow run.
+    params: texts by name, of the config. final: the figures of the final prediction, which each fold's MLflow run gets.
     """
     from mlflow.entities import Metric, Param
 
@@ -91,9 +91,9 @@ def write_mlflow(
         for old in client.search_runs([number], filter_string=f"tags.eightfold = '{run}'", max_results=1000):
             client.delete_run(old.info.run_id)
         ids = {}
-        for fold, told in folds.items():
+        for fold, history in folds.items():
             made = client.create_run(number, start_time=0, run_name=f"{run}/fold{fold}", tags={"eightfold": run}).info
-            rows = [Metric(p.name, p.value, round(1000 * p.seconds), p.step) for p in told]
+            rows = [Metric(p.name, p.value, round(1000 * p.seconds), p.step) for p in history]
             end = rows[-1].timestamp if rows else 0
             rows += [Metric(f"final/{name}", float(value), end, 0) for name, value in final.items()]
             for first in range(0, len(rows), 1000):  # as many as it takes at once

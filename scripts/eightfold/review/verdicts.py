@@ -62,31 +62,31 @@ def verdict(
         measured += f", training loss {_with_error(train['log_loss'], train['error'])} on {train['images']:,}{what}"
     measured += ". "
 
-    def told(kind: str, text: str) -> dict:
+    def given(kind: str, text: str) -> dict:
         gone = undone and kind in ("worse", "diverged")
         title = TITLES[kind] + (", undone" if gone else "")
         text = measured + text + (" It is undone: none of its networks has a part in the answer." if gone else "")
         return {"kind": kind, "title": title, "text": text, "undone": gone}
 
     if not (math.isfinite(held) and (train is None or math.isfinite(train["log_loss"]))):
-        return told("diverged", "A loss is not a number. Give a lower learning rate.")
+        return given("diverged", "A loss is not a number. Give a lower learning rate.")
     change = (row.get("before") or {}).get("log_loss")
     worse = change is not None and _exceeds(change, WORSE)
     lost = _lost(train, before, history, baseline, worse)
     if lost and (lost[0] == "diverged" or row["epochs"] > 1):
-        return told(*lost)
+        return given(*lost)
     if worse:
         text = f"That is {_with_error(change['by'], change['error'])} more than after {row['before']['stage']}, image by image. "
-        return told("worse", text + _why_worse(train, before, row["before"]["stage"]))
+        return given("worse", text + _why_worse(train, before, row["before"]["stage"]))
     if row.get("trained") == "linear":
-        return told("unknown", "A convex fit has no epochs; its strength was chosen by cross-validation.")
+        return given("unknown", "A convex fit has no epochs; its strength was chosen by cross-validation.")
     if row["epochs"] < 2:
-        return told("unknown", "One epoch is too little to tell under-fitting from over-fitting.")
+        return given("unknown", "One epoch is too little to tell under-fitting from over-fitting.")
     if train is None or train["error"] is None or error is None:
-        return told(
+        return given(
             "unknown", "The training loss was not measured in eval mode, so nothing says how far the two are apart."
         )
-    return told(*_of_gap(row, train, history))
+    return given(*_of_gap(row, train, history))
 
 
 def _of_gap(row: Mapping, train: Mapping, history: Sequence[float]) -> tuple[str, str]:

@@ -47,7 +47,7 @@ class Average:
 
 
 def refresh_batchnorm(net: nn.Module, batches: Iterable[Callable[[], torch.Tensor]], bn_freeze: bool) -> None:
-    """Measure anew the statistics of the BatchNorm layers that learn: those of averaged weights are no average.
+    """Measure anew the statistics of the BatchNorm layers that learn: those of averaged weights are not their average.
 
     batches: calls that give inputs. Momentum is back as it was afterwards.
     """

@@ -66,11 +66,11 @@ class Ranks:
             start += gradient.numel()
         return flat[-1].item()
 
-    def any(self, told: bool, device: Device) -> bool:
+    def any(self, asked: bool, device: Device) -> bool:
         """Whether it is so in one of the processes: all stop at the same step, though their signals come apart."""
         if self.count == 1:
-            return told
-        flag = torch.tensor(float(told), device=device.device)
+            return asked
+        flag = torch.tensor(float(asked), device=device.device)
         dist.all_reduce(flag)
         return flag.item() > 0
 

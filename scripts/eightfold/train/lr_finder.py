@@ -52,7 +52,7 @@ def sweep(
 ) -> tuple[list[float], list[float]]:
     """Learning rates of the last layer group and the loss before each step, on a copy: ``net`` is left as it was.
 
-    Stops at a loss that is no number or four times the best. A short epoch is gone through again, in a new order.
+    Stops at a loss that is not a number or four times the best. A short epoch is gone through again, in a new order.
     """
     net = copy.deepcopy(net).to(device.device, memory_format=torch.channels_last)
     stepper = Stepper(net, device, bn_freeze, stage, regularise.loss_for(stage, targets, train_rows))

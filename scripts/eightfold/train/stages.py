@@ -102,18 +102,18 @@ def warnings_of(stage: dict, weights: str) -> list[str]:
     return []
 
 
-def resume_file(told: str | os.PathLike, identity: str) -> Path:
-    """What a killed stage goes on from. ``told``: the stage.json, <run>/fold<fold>/<stage>/stage.json, that it is to write.
+def resume_file(record: str | os.PathLike, identity: str) -> Path:
+    """What a killed stage goes on from. ``record``: the stage.json, <run>/fold<fold>/<stage>/stage.json, that it is to write.
 
     Snakemake deletes declared outputs before a rerun, so this lies beside them, undeclared; the identity names it.
     """
-    stage = Path(told).parent
+    stage = Path(record).parent
     return stage.parents[1] / ".resume" / f"{stage.parent.name}.{stage.name}.{identity}.safetensors"
 
 
-def forget_resume(told: str | os.PathLike) -> None:
+def forget_resume(record: str | os.PathLike) -> None:
     """Remove what a stage would go on from, for a job that reads it: that this job runs, says that Snakemake has noted the
     stage's end. The stage itself is not to remove it: killed before the note, it would be done again from its start."""
-    mine = resume_file(told, "*")
+    mine = resume_file(record, "*")
     for path in mine.parent.glob(f"{mine.stem}.*"):
         path.unlink(missing_ok=True)

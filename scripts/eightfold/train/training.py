@@ -31,7 +31,7 @@ MOST_EVALUATED = 1000  # training images on which a stage of all layers measures
 
 @dataclass
 class Records:
-    """What a stage has told so far: a row per mini-batch and a row per epoch.
+    """What a stage has recorded so far: a row per mini-batch and a row per epoch.
 
     valid_logits: of the validation rows, float32 (rows, classes), by the network as it ended; None where nothing computed them.
     valid_losses: the loss of each validation row (nats), float32 (rows,), after each epoch; empty without such rows.
@@ -387,13 +387,13 @@ def _refuse_divergence(net: nn.Module, records: Records, stage: str, lr: float, 
     The last update shows in no loss of training, and BatchNorm hides weights that have exploded until eval mode.
     """
     lost = [name for name, value in net.state_dict().items() if not value.isfinite().all()]
-    told, good = records.epochs[-1], Records(records.batches, records.epochs[:-1])
-    loss = told["valid_loss"]
+    last, good = records.epochs[-1], Records(records.batches, records.epochs[:-1])
+    loss = last["valid_loss"]
     if not lost and (loss is None or math.isfinite(loss)):
         return
     what = f"the validation loss is {loss}" if not lost else f"{lost[0]} holds numbers that are not finite"
     raise UserError(
-        f"stage {stage}: {what} after epoch {told['epoch']}, learning rate {lr:.3g}: the training has diverged; "
+        f"stage {stage}: {what} after epoch {last['epoch']}, learning rate {lr:.3g}: the training has diverged; "
         f"{_kept(good, resume)}. Lower this stage's lr"
     )
 

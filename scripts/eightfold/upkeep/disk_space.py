@@ -30,9 +30,9 @@ def images_of(plan: Plan) -> Counter:
 
     Empty where that is not known yet: data to be downloaded, or arrays of images in one file.
     """
-    told = Path(plan.data_folder, "manifest.json")
-    if told.is_file():
-        return counted(read_json(told)["counts"])
+    record = Path(plan.data_folder, "manifest.json")
+    if record.is_file():
+        return counted(read_json(record)["counts"])
     if plan.is_demo:
         return Counter(labelled=DEMO_IMAGES * 4 // 5, test=DEMO_IMAGES - DEMO_IMAGES * 4 // 5)
     if not os.path.isdir(plan.root):

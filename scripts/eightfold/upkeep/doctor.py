@@ -1,4 +1,4 @@
-"""Is all there that a run needs, and is what earlier runs left whole? Looks, changes nothing, and says what to mend."""
+"""Is all there that a run needs, and is what earlier runs left whole? Looks, changes nothing, and says what to fix."""
 
 import os
 import platform
@@ -25,7 +25,7 @@ class Finding(NamedTuple):
 
     what: str
     state: str
-    told: str
+    message: str
     remedy: str = ""
 
 
@@ -35,18 +35,18 @@ def examine(plan: Plan) -> Iterator[Finding]:
         try:
             yield from look(plan)
         except UserError as error:
-            yield Finding(look.__name__.strip("_"), BAD, str(error), "mend it and ask again")
+            yield Finding(look.__name__.strip("_"), BAD, str(error), "fix it and ask again")
 
 
 def page(findings: list[Finding]) -> str:
-    """The findings as lines of text, and a last one that counts what is to be mended."""
+    """The findings as lines of text, and a last one that counts what is to be fixed."""
     lines = []
-    for what, state, told, remedy in findings:
-        lines.append(f"{state:>4}  {what:<9} {told}")
+    for what, state, message, remedy in findings:
+        lines.append(f"{state:>4}  {what:<9} {message}")
         if remedy:
             lines.append(f"{'':>15} -> {remedy}")
     bad = sum(finding.state == BAD for finding in findings)
-    return "\n".join([*lines, "", f"{bad} to mend" if bad else "All is well."])
+    return "\n".join([*lines, "", f"{bad} to fix" if bad else "All is well."])
 
 
 # ---- the machine
@@ -103,17 +103,17 @@ def _device(plan: Plan) -> Iterator[Finding]:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     taken = next(name for name, found in there.items() if found) if kind == "auto" else kind
     if not there[taken]:
-        remedy = f"device.kind: {', or '.join(name for name, found in there.items() if found)}; or mend the driver"
+        remedy = f"device.kind: {', or '.join(name for name, found in there.items() if found)}; or fix the driver"
         yield Finding("device", BAD, f"device.kind is {kind}, and torch {torch.__version__} sees none", remedy)
     elif taken == "cuda":
         for index in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(index)
-            told = f"{torch.cuda.get_device_name(index)}, {_size(free)} of {_size(total)} free"
-            yield Finding("device", OK, told)
+            message = f"{torch.cuda.get_device_name(index)}, {_size(free)} of {_size(total)} free"
+            yield Finding("device", OK, message)
     else:
         yield Finding("device", OK, f"{taken}, {os.cpu_count()} processors; torch {torch.__version__}")
         if kind == "auto" and any(Path("/dev").glob("nvidia[0-9]*")):
-            yield Finding("device", NOTE, "a GPU is here that torch does not see", "mend its driver, or torch's build")
+            yield Finding("device", NOTE, "a GPU is here that torch does not see", "fix its driver, or torch's build")
 
 
 def _memory(plan: Plan) -> Iterator[Finding]:
@@ -138,8 +138,10 @@ def _data(plan: Plan) -> Iterator[Finding]:
         yield Finding("data", BAD, f"{plan.root}: no such folder", "correct data.root, or mount what it is on")
         return
     if not os.path.isdir(plan.root):
-        told = f"competition {plan.config['data']['competition']}: not downloaded yet"
-        yield Finding("data", NOTE, told, "the run downloads it: Kaggle's credentials must be set, its rules accepted")
+        message = f"competition {plan.config['data']['competition']}: not downloaded yet"
+        yield Finding(
+            "data", NOTE, message, "the run downloads it: Kaggle's credentials must be set, its rules accepted"
+        )
         return
     data, lacking = plan.data, []
     for key in ("labels", "valid", "test", "test_images", "sample_submission"):
@@ -152,8 +154,8 @@ def _data(plan: Plan) -> Iterator[Finding]:
     if next(files_below(plan.root), None) is None:
         lacking.insert(0, "file")
     if lacking:
-        told = f"{plan.root}: no {', '.join(lacking)}"
-        yield Finding("data", BAD, told, "correct the keys, or put the files there")
+        message = f"{plan.root}: no {', '.join(lacking)}"
+        yield Finding("data", BAD, message, "correct the keys, or put the files there")
         return
     count = images_of(plan).total()
     yield Finding(
@@ -200,13 +202,13 @@ def _disk(plan: Plan) -> Iterator[Finding]:
     want = needed(plan, images, trunk.features, weights)
     missing = SPARE + sum(large.bytes for large in want if not Path(large.path).exists())
     whole = SPARE + sum(large.bytes for large in want)
-    told = f"{_size(free)} free; the run takes about {_size(missing)} more, of {_size(whole)}"
+    message = f"{_size(free)} free; the run takes about {_size(missing)} more, of {_size(whole)}"
     if missing > free:
         yield Finding(
-            "disk", BAD, told, "make room; `make clean_cache` frees what earlier runs shared; fewer views take less"
+            "disk", BAD, message, "make room; `make clean_cache` frees what earlier runs shared; fewer views take less"
         )
     else:
-        yield Finding("disk", OK, told)
+        yield Finding("disk", OK, message)
 
 
 def _caches(plan: Plan) -> Iterator[Finding]:
@@ -218,8 +220,8 @@ def _caches(plan: Plan) -> Iterator[Finding]:
             check()
         except (UserError, OSError, KeyError) as error:
             bad += 1
-            told = str(error) if isinstance(error, UserError) else f"{path}: {error!r}"
-            yield Finding("files", BAD, told.partition("; delete")[0], f"delete {path} and run again")
+            message = str(error) if isinstance(error, UserError) else f"{path}: {error!r}"
+            yield Finding("files", BAD, message.partition("; delete")[0], f"delete {path} and run again")
     if not bad:
         yield Finding("files", OK, f"{files} of earlier runs looked through, all whole")
 
@@ -238,14 +240,14 @@ def _files(plan: Plan) -> Iterator[tuple[str, Callable[[], object]]]:
                 folder,
                 lambda folder=folder: [pixels[row] for pixels in [Pixels(folder)] for row in range(len(pixels))],
             )
-    told = {Path(plan.weights_folder, "weights.json"): "trunk.safetensors"}
+    held = {Path(plan.weights_folder, "weights.json"): "trunk.safetensors"}
     for path in sorted(Path("results/cache").glob("activations-*/views_*.json")):
-        told[path] = f"{path.stem}.safetensors"
+        held[path] = f"{path.stem}.safetensors"
     for path in sorted(Path(plan.run).glob("fold*/*/activations/*.json")):
-        told[path] = f"{path.stem}.safetensors"
+        held[path] = f"{path.stem}.safetensors"
     for path in sorted(Path(plan.run).glob("fold*/predictions/*.json")):
-        told[path] = f"{path.stem}.safetensors"
-    for identity, name in told.items():
+        held[path] = f"{path.stem}.safetensors"
+    for identity, name in held.items():
         if identity.is_file():
             path = identity.with_name(name)
             yield str(path), lambda path=path, identity=identity: checked(path, read_json(identity))

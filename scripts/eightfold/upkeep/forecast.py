@@ -1,7 +1,7 @@
 """What a run will cost: seconds, hours of a GPU and bytes, from what earlier jobs of this machine took. Light.
 
 A job's time is START + work * rate. Work is counted in what the job's time grows with (pictures, megapixels through the
-network); the rate is the median over earlier jobs of the same kind and architecture, told by Snakemake's benchmark files,
+network); the rate is the median over earlier jobs of the same kind and architecture, measured by Snakemake's benchmark files,
 or, where there was none, stated below.
 """
 
@@ -143,20 +143,20 @@ class Rates:
             except (ValueError, LookupError, TypeError, OSError, UserError):
                 continue  # of another version, or half written
 
-    def _learn(self, told: dict) -> None:
-        rule, settings = told["rule_name"], told["params"].get("settings", {})
-        self.jobs[rule.removesuffix("_part"),].append(told["s"])
+    def _learn(self, job: dict) -> None:
+        rule, settings = job["rule_name"], job["params"].get("settings", {})
+        self.jobs[rule.removesuffix("_part"),].append(job["s"])
 
         def read(pattern: str) -> str | None:
-            return next((path for path in told["input_size_mb"] if re.search(pattern, path)), None)
+            return next((path for path in job["input_size_mb"] if re.search(pattern, path)), None)
 
         data, weights = read(r"data-\w+/manifest\.json$"), read(r"weights-\w+/weights\.json$")
         images = counted(read_json(data)["counts"]) if data else Counter()
         # The settings of activations do not name the network, whose weights they read.
         arch = settings.get("arch") or (read_json(weights)["arch"] if weights else None)
-        work = work_of(rule, settings, told["wildcards"] or {}, images)
+        work = work_of(rule, settings, job["wildcards"] or {}, images)
         if work.amount:
-            rate = max(0.0, told["s"] - START) / work.amount
+            rate = max(0.0, job["s"] - START) / work.amount
             self.units[work.kind, arch].append(rate)
 
     def seconds(self, rule: str, work: Work, arch: str, gpu: bool) -> tuple[float, str]:

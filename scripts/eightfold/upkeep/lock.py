@@ -1,4 +1,4 @@
-"""Who holds a working folder: so that the lock of a dead Snakemake can be told from that of a living one.
+"""Who holds a working folder: so that the lock of a dead Snakemake can be known from that of a living one.
 
 Snakemake's own lock is a list of files in `.snakemake/locks`, which says neither who wrote it nor whether he lives. Beside
 it each run holds a file of ours, `.snakemake/running.json`, by a lock of the kernel, which goes with the process.
@@ -49,19 +49,21 @@ def release_dead(folder: Path = FOLDER) -> str:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                told = json.loads(file.readline() or "{}")
-                return f"Another run works in this folder ({_name(told)}); it is left alone."
-            told, since = json.loads(file.readline() or "{}"), os.fstat(file.fileno()).st_mtime_ns
-            if told.get("host") != socket.gethostname():
-                return f"This folder is locked by a run of another machine ({_name(told)}). Does it still go on? {todo}"
+                holder = json.loads(file.readline() or "{}")
+                return f"Another run works in this folder ({_name(holder)}); it is left alone."
+            holder, since = json.loads(file.readline() or "{}"), os.fstat(file.fileno()).st_mtime_ns
+            if holder.get("host") != socket.gethostname():
+                return (
+                    f"This folder is locked by a run of another machine ({_name(holder)}). Does it still go on? {todo}"
+                )
             if any(path.stat().st_mtime_ns > since for path in locks):
-                return f"This folder is locked, it cannot be told by whom. Does a run go on here? {todo}"
+                return f"This folder is locked, it is not known by whom. Does a run go on here? {todo}"
             for path in locks:
                 path.unlink(missing_ok=True)
-            return f"The last run here ({_name(told)}) was killed; its lock is released, and its work is taken up."
+            return f"The last run here ({_name(holder)}) was killed; its lock is released, and its work is taken up."
     except (OSError, ValueError):
-        return f"This folder is locked, it cannot be told by whom. Does a run go on here? {todo}"
+        return f"This folder is locked, it is not known by whom. Does a run go on here? {todo}"
 
 
-def _name(told: dict) -> str:
-    return f"process {told.get('pid', '?')} on {told.get('host', '?')}"
+def _name(holder: dict) -> str:
+    return f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
