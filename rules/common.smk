@@ -327,7 +327,7 @@ def finder_files(name):
 
 
 def benchmarks():
-    """The benchmark files of every job that the run's figures rest on."""
+    """The benchmark files of every job of a run but the two that come after them, `timings` and `report`."""
     stages, run = plan.stages, f"{plan.run}/benchmarks"
     sizes = {stage["size"] for stage in stages.values()}
     heads = [name for name, stage in stages.items() if stage["train"] != "all"]
@@ -342,12 +342,17 @@ def benchmarks():
     each = [f"{run}/fold{fold}/{stage}" for fold in plan.folds for stage in stages]
     finders = [f"{run}/fold{fold}/{stage}.lr_find" for fold in plan.finder_folds for stage in auto_stages()]
     predicted = [f"{run}/fold{fold}/predict_{split}" for split in plan.splits for fold in plan.predicted(split)]
+    drawn = [f"{path.removesuffix('.lr_find')}.draw_lr_find" for path in finders]
+    drawn += [f"{run}/fold{fold}/{stage}.draw_strength" for fold in plan.folds for stage in plan.linear_stages]
     paths = [
+        *([f"{CACHE}/benchmarks/demo"] if plan.is_demo else []),
+        *([f"{plan.kaggle_folder}/kaggle"] if plan.is_kaggle else []),
         f"{plan.data_folder}/manifest",
         f"{run}/folds",
         f"{run}/check_job",
         f"{run}/duplicates",
         f"{run}/explore",
+        f"{run}/augmented",
         *(f"{plan.pixels_folder(size)}/pixels" for size in sorted(sizes)),
         f"{plan.weights_folder}/weights",
         *shared,
@@ -358,6 +363,9 @@ def benchmarks():
         f"{run}/choose",
         f"{run}/evaluate",
         f"{run}/review",
+        f"{run}/insight",
+        f"{run}/draw",
+        *drawn,
         *([f"{run}/submission"] if plan.has_test else []),
     ]
     return [f"{path}.jsonl" for path in dict.fromkeys(paths)]

@@ -255,7 +255,18 @@ def test_a_sheet_is_taken_apart_with_its_captions_whole(tmp_path):
 
 @pytest.mark.parametrize("stages", [["one"], ["one", "two", "three", "four", "five"], ["pixels", "folds"]])
 def test_the_graph_joins_jobs_in_their_order_and_no_line_crosses_one(stages):
-    jobs = ["manifest", "folds", "explore", "pixels", "pixels", "weights", "views_0-0", "views_1-3", "other"]
+    jobs = [
+        "manifest",
+        "duplicates",
+        "folds",
+        "explore",
+        "pixels",
+        "pixels",
+        "weights",
+        "views_0-0",
+        "views_1-3",
+        "other",
+    ]
     jobs += [f"{stage}.{part}" for stage in stages for part in ("lr_find", "train")]
     jobs += ["predict_valid", "predict_test", "evaluate", "review", "submission"]
     graph = job_graph.flow([{"job": job, "seconds": 2.0} for job in jobs], stages)
@@ -271,7 +282,14 @@ def test_the_graph_joins_jobs_in_their_order_and_no_line_crosses_one(stages):
             level = [(x, y) for x, y in boxes if x1 < x < x2 - across + 1 and y <= y1 <= y + high]
             assert not level
         joined.add(tuple((boxes[end]["name"], boxes[end]["stage"]) for end in ends))
-    wanted = [("manifest", "pixels"), ("pixels", "activations"), ("weights", "activations"), ("evaluate", "submission")]
+    wanted = [
+        ("manifest", "duplicates"),
+        ("duplicates", "folds"),
+        ("manifest", "pixels"),
+        ("pixels", "activations"),
+        ("weights", "activations"),
+        ("evaluate", "submission"),
+    ]
     assert {((one, False), (other, False)) for one, other in wanted} <= joined
     assert (("activations", False), (stages[0], True)) in joined and (("folds", False), (stages[0], True)) in joined
     assert ((stages[-1], True), ("predict_test", False)) in joined

@@ -39,7 +39,12 @@ def test_the_submission_is_the_samples_and_the_rest_is_there(finished):
     assert [stage["stage"] for stage in figures["stages"]] == [stage["name"] for stage in CONFIG["recipe"]]
     assert {"accuracy", "log_loss"} <= set(figures["final"]) and figures["final"]["images"] == 6
     assert "<html" in finished[f"{RUN}/report.html"].read_text(encoding="utf-8")
-    assert finished[f"{RUN}/timings.csv"].read_text().startswith("job,seconds,peak_mb\n")
+    named, *_ = zip(*(line.split(",") for line in finished[f"{RUN}/timings.csv"].read_text().splitlines()), strict=True)
+    measured = {path.stem for path in finished["results"].rglob("*.jsonl") if path.parent.suffix != ".parts"}
+    assert named[0] == "job" and set(named[1:]) == measured - {
+        "timings",
+        "report",
+    }  # every job, but what comes after it
     assert finished.leftovers() == [] and not list(finished[f"{RUN}/.resume"].glob("*"))
 
 

@@ -15,7 +15,6 @@ from eightfold.core.ordering import rising
 from eightfold.raw.stores import Store
 
 FORMATS = ("probabilities", "positive", "label", "index", "tags", "top_k", "zero_one")
-DECISIONS = ("label", "index", "tags", "zero_one")  # the formats that take sides
 TOP_K = 5
 
 

@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 
 # The workflow's columns, left to right: beginnings of the names of jobs; None stands for the stages, which the run names.
 FLOW = (
-    *(("manifest",), ("folds", "explore", "pixels", "weights"), ("views_",), None),
+    *(("manifest",), ("duplicates", "explore", "pixels", "weights"), ("folds", "views_"), None),
     *(("predict_",), ("evaluate",), ("review", "submission")),
 )
 # What hands its files to what. A stage also follows the one before; those of them here are the first and the last.
 EDGES = (
     *(
+        ("manifest", "duplicates"),
         ("manifest", "explore"),
         ("manifest", "pixels"),
-        ("manifest", "folds"),
+        ("duplicates", "folds"),
         ("pixels", "views_"),
         ("weights", "views_"),
     ),
