@@ -33,14 +33,16 @@ STEPS = {"manifest": MANIFEST, "folds": FOLDS, "pixels": PIXELS}
 HEAD = """
 import numpy as np, torch
 from eightfold.predict import metrics; from eightfold.net import nets; from eightfold.train import training
+from eightfold.train.setting import How, Setting
 from eightfold.core.devices import Device
 here, rows = Device(torch.device("cpu"), torch.float32), np.arange(4096)
 stage = {{"name": "x", "augment": False, "first_view": 1, "cycles": 1, "cycle_len": 1, "cycle_mult": 1, "lr_ratio": 10}}
 values = torch.randn(4096, 1024)
 """
 TRAIN = """
-training.train(nets.head(512, {classes}, 0), lambda rows, view: values[torch.from_numpy(rows)], rows % {classes},
-               rows[:3072], rows[3072:], stage, [0.01], 64, 0, here, False, folder / "{classes}", "x")
+setting = Setting(nets.head(512, {classes}, 0), lambda rows, view: values[torch.from_numpy(rows)], rows % {classes},
+                  rows[:3072], rows[3072:])
+training.train(setting, stage, [0.01], How(64, 0, here), folder / "{classes}", "x")
 """
 ACTIVATIONS = """
 import numpy as np, torch

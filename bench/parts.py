@@ -18,6 +18,7 @@ from eightfold.net import nets
 from eightfold.predict import prediction
 from eightfold.raw import images
 from eightfold.train import lr_finder, training
+from eightfold.train.setting import How, Setting
 
 SIZE, BATCH = 224, 64
 AUGMENTATION = {"preset": "side_on", "max_zoom": 1.1, "max_rotate": 10, "max_light": 0.05, "crop": "random"}
@@ -231,7 +232,7 @@ def epoch(bench: Bench, net: nn.Module, source, split: list, rates: list) -> Non
     """One epoch of ours, from nothing; ``split``: targets, and the rows to learn from and to validate with."""
     path = bench.folder / "resume.safetensors"
     path.unlink(missing_ok=True)
-    training.train(net, source, *split, STAGE, rates, 32, 0, here(), False, path, "bench")
+    training.train(Setting(net, source, *split), STAGE, rates, How(32, 0, here()), path, "bench")
 
 
 def unfrozen_epoch(bench: Bench, peer: Peer) -> Found:
@@ -267,7 +268,7 @@ def lr_find_vs_fastai(bench: Bench) -> Found:
     net, source, targets, train, _ = setting(bench)
 
     def ours() -> None:
-        lr_finder.sweep(net, source, targets, train, STAGE, 20, 1e-7, 1e-6, 32, 0, here(), False)
+        lr_finder.sweep(Setting(net, source, targets, train), STAGE, How(32, 0, here()), 20, 1e-7, 1e-6)
 
     return faster(ours, lambda: bench.fastai.ask(do="lr_find", steps=20), 2)
 

@@ -31,6 +31,7 @@ from eightfold.net import scoring
 from eightfold.net.nets import rate_groups
 from eightfold.predict import metrics
 from eightfold.train import stages, training
+from eightfold.train.setting import How
 
 # Changes of the stage. `lr` multiplies the rate; `uneven`: the training pictures of every second class are thinned to a
 # fifth, so that there is an imbalance to mend.
@@ -111,11 +112,10 @@ def predicted(
         return scoring.probabilities_of(logits, setting.targets.ndim == 2)
 
     with tempfile.TemporaryDirectory() as folder:
-        training.train(
-            *(setting.net, setting.source, setting.targets, train_rows, setting.valid_rows[:0], stage, lrs),
-            *(plan.config["batch_size"], seed, here, plan.config["model"]["bn_freeze"]),
-            *(Path(folder, "resume.safetensors"), "bench", lambda cycle: kept.append(chances())),
-        )
+        how = How(plan.config["batch_size"], seed, here, plan.config["model"]["bn_freeze"])
+        alone = setting._replace(train_rows=train_rows, valid_rows=setting.valid_rows[:0])
+        resume = Path(folder, "resume.safetensors")
+        training.train(alone, stage, lrs, how, resume, "bench", lambda cycle: kept.append(chances()))
     return setting.valid_rows, np.mean(kept, 0) if option.get("snapshots") else chances(), setting.targets
 
 

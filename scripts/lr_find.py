@@ -10,6 +10,7 @@ from eightfold.core.runtime import job, log
 from eightfold.inputs import dataset, stratify
 from eightfold.net import nets
 from eightfold.train import lr_finder, stages
+from eightfold.train.setting import How
 
 with job(snakemake.log[0], snakemake.threads):
     settings = snakemake.params.settings
@@ -17,23 +18,11 @@ with job(snakemake.log[0], snakemake.threads):
     optimizer, losses = stage["optimizer"], None
     with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
         setting = stages.setting_of(snakemake.input, settings, snakemake.wildcards.fold, here)
+        how = How(batch_size, seed, here, settings.get("bn_freeze", False))
         batches = schedules.batches_of(len(setting.train_rows), batch_size)
         steps, swept = schedules.finder_steps(finder["steps"], batches, stage), ([], [])
         if steps:
-            swept = lr_finder.sweep(
-                setting.net,
-                setting.source,
-                setting.targets,
-                setting.train_rows,
-                stage,
-                steps,
-                finder["start"],
-                finder["end"],
-                batch_size,
-                seed,
-                here,
-                settings.get("bn_freeze", False),
-            )
+            swept = lr_finder.sweep(setting, stage, how, steps, finder["start"], finder["end"])
         if settings["trials"]:
             table, _ = dataset.read_manifest(Path(snakemake.input.manifest).parent)
             units = stratify.units(table, "group")
@@ -41,9 +30,7 @@ with job(snakemake.log[0], snakemake.threads):
             # A new head: one that an earlier stage trained has seen the images which are held back here.
             new = nets.head(setting.net[0].num_features // 2, len(setting.classes), seed_for(seed, "head"))
             if splits:
-                losses = lr_finder.try_rates(
-                    new, setting.source, setting.targets, splits, stage, batch_size, seed, here
-                )
+                losses = lr_finder.try_rates(setting._replace(net=new), splits, stage, how)
     found = lr_finder.suggest(*swept, finder["rule"], optimizer)
     if not steps:
         found["message"] = (

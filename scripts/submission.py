@@ -24,21 +24,18 @@ with job(snakemake.log[0], snakemake.threads):
         log.info(
             "the probability is that of class %r", submission.positive_class(sample, classes, settings["positive"])
         )
-    answer = submission.table(
-        predicted.iloc[:, 0].tolist(),
-        probabilities,
-        classes,
-        kind,
-        sample,
+    layout = submission.Layout(
         settings["positive"],
         settings["clip"] or tuned.get("clip", 0),
         separator,
         settings["id_column"],
         settings["label_column"],
-        submission.decide(probabilities, classes, info["task"] == "multi", tuned),
         submission.answers_per_row(sample, classes, settings["top_k"], separator),
         never_empty=bool((table["labels"][table["split"] != "test"] != "").all()),
     )
+    decisions = submission.decide(probabilities, classes, info["task"] == "multi", tuned)
+    ids = predicted.iloc[:, 0].tolist()
+    answer = submission.table(ids, probabilities, classes, kind, sample, layout, decisions)
     submission.write_checked(
         snakemake.output.submission,
         answer,

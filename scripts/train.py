@@ -14,6 +14,7 @@ from eightfold.core.runtime import job, log
 from eightfold.net import scoring
 from eightfold.net.nets import rate_groups
 from eightfold.train import distributed, stages, training
+from eightfold.train.setting import How
 
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
@@ -49,25 +50,8 @@ with job(snakemake.log[0], snakemake.threads):
             if settings["snapshots"]:
                 tensors.save(kept(cycle), stages.checkpoint_tensors(setting.net), identity)
 
-        records = training.train(
-            setting.net,
-            setting.source,
-            setting.targets,
-            setting.train_rows,
-            setting.valid_rows,
-            stage,
-            lrs,
-            settings["batch_size"],
-            settings["seed"],
-            here,
-            settings.get("bn_freeze", False),
-            resume,
-            identity,
-            snapshot,
-            ranks,
-            setting.ids,
-            setting.held_back,
-        )
+        how = How(settings["batch_size"], settings["seed"], here, settings.get("bn_freeze", False))
+        records = training.train(setting, stage, lrs, how, resume, identity, snapshot, ranks)
         if not ranks.writes:
             raise SystemExit(0)
         held_out, seen = setting.valid_rows, np.empty((0, len(setting.classes)), np.float32)

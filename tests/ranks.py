@@ -20,6 +20,7 @@ from eightfold.core.devices import device
 from eightfold.core.runtime import job
 from eightfold.net import nets
 from eightfold.train import distributed, training
+from eightfold.train.setting import How, Setting
 
 STAGE = {"name": "all", "augment": True, "first_view": 1, "cycles": 2, "cycle_len": 1, "cycle_mult": 1}
 # 21 pictures in batches of 8: the last has 5, which no number of processes divides evenly.
@@ -68,24 +69,11 @@ def main(folder: Path, names: list[str]) -> None:
         for name in names:
             stage = {**STAGE, **CASES[name]}
             net, end = network(), folder / f"{name}-{ranks.count}"
-            records = training.train(
-                net,
-                images,
-                y,
-                np.arange(
-                    9 if name == "small" else 21
-                ),  # a variance of 3 numbers magnifies what rounding does, step by step
-                np.arange(21, 30),
-                stage,
-                {"plain": [0.01, 0.02, 0.05], "mixed": [0.01, 0.02, 0.05], "long": [1e-4] * 3}.get(name, [1e-3] * 3),
-                stage.pop("batch_size", 8),
-                3,
-                here,
-                False,
-                end.with_suffix(".resume"),
-                name,
-                ranks=ranks,
-            )
+            # A variance of 3 numbers magnifies what rounding does, step by step: "small" has 9 rows.
+            setting = Setting(net, images, y, np.arange(9 if name == "small" else 21), np.arange(21, 30))
+            lrs = {"plain": [0.01, 0.02, 0.05], "mixed": [0.01, 0.02, 0.05], "long": [1e-4] * 3}.get(name, [1e-3] * 3)
+            how = How(stage.pop("batch_size", 8), 3, here)
+            records = training.train(setting, stage, lrs, how, end.with_suffix(".resume"), name, ranks=ranks)
             states = [None] * ranks.count
             mine = {key: value.numpy().tobytes() for key, value in net.state_dict().items()}
             if ranks.count > 1:

@@ -433,6 +433,7 @@ def test_a_stage_is_trained_without_importing_torchs_compiler():
         import numpy as np, torch
         from eightfold.net import nets
         from eightfold.train import training
+        from eightfold.train.setting import How, Setting
         from eightfold.core.devices import device
         stage = {"name": "s", "augment": False, "first_view": 1, "cycles": 1, "cycle_len": 1, "cycle_mult": 1}
         with device("cpu", "float32") as here, tempfile.TemporaryDirectory() as folder:
@@ -442,7 +443,8 @@ def test_a_stage_is_trained_without_importing_torchs_compiler():
             net, rows = nets.Net(trunk, nets.head(512, 2, 0)), np.arange(8)
             source = lambda rows, view: torch.rand(len(rows), 3, 32, 32)
             resume = pathlib.Path(folder, "resume")
-            training.train(net, source, rows % 2, rows[:5], rows[5:], stage, [0.1] * 3, 4, 0, here, False, resume, "x")
+            setting = Setting(net, source, rows % 2, rows[:5], rows[5:])
+            training.train(setting, stage, [0.1] * 3, How(4, 0, here), resume, "x")
             assert torch.are_deterministic_algorithms_enabled()
             assert not torch.is_deterministic_algorithms_warn_only_enabled()
         assert "torch._dynamo" not in sys.modules

@@ -70,8 +70,9 @@ P = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
 IDS = ["007", "nan"]
 
 
-def cells(kind, p=P, **options):
-    return submission.table(IDS, p, BREEDS, kind, **options).iloc[:, 1:].to_numpy().tolist()
+def cells(kind, p=P, decisions=None, **options):
+    layout = submission.Layout(**options)
+    return submission.table(IDS, p, BREEDS, kind, None, layout, decisions).iloc[:, 1:].to_numpy().tolist()
 
 
 def test_each_format_as_it_stands_in_the_file():
@@ -99,7 +100,9 @@ def test_rows_of_a_hundred_and_of_thousands_of_classes_sum_to_one_as_written():
     for number in (120, 5005):
         names = [f"w_{i:04d}" for i in range(number)]
         p = np.random.default_rng(number).dirichlet(np.full(number, 0.02), 5)
-        written = submission.table(list("abcde"), p, names, "probabilities", clip=1e-6).to_csv(index=False)
+        written = submission.table(list("abcde"), p, names, "probabilities", None, submission.Layout(clip=1e-6)).to_csv(
+            index=False
+        )
         for row in list(csv.reader(io.StringIO(written)))[1:]:
             assert abs(sum(map(Decimal, row[1:])) - 1) < Decimal("1e-6") and not any("e" in cell for cell in row[1:])
 

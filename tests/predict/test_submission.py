@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from eightfold.core.files import UserError
 from eightfold.predict import submission
-from eightfold.predict.submission import infer_format, read_ids, table, write_checked
+from eightfold.predict.submission import Layout, infer_format, read_ids, table, write_checked
 
 CLASSES = ["cat", "dog", "owl"]
 
@@ -74,18 +74,18 @@ def test_columns_are_the_samples_by_name_and_rows_as_given(tmp_path):
 def test_one_column_gives_the_positive_class():
     p = chances(classes=2)
     for positive, column in ((None, 1), ("cat", 0), ("dog", 1)):
-        found = table(["1", "2"], p, ["cat", "dog"], "positive", sample(("id", "p"), []), positive)
+        found = table(["1", "2"], p, ["cat", "dog"], "positive", sample(("id", "p"), []), Layout(positive))
         assert list(found.columns) == ["id", "p"]
         np.testing.assert_allclose(found["p"].astype(float), p[:, column], atol=1e-10)
     with pytest.raises(UserError, match=r"'bird', which is not a class of this job; allowed: \['cat', 'dog'\]"):
-        table(["1", "2"], p, ["cat", "dog"], "positive", None, "bird")
+        table(["1", "2"], p, ["cat", "dog"], "positive", None, Layout("bird"))
 
 
 def test_labels_and_tags():
     p = np.array([[0.2, 0.7, 0.6], [0.4, 0.3, 0.1]])
     assert table(["1", "2"], p, CLASSES, "label").to_numpy().tolist() == [["1", "dog"], ["2", "cat"]]
     assert table(["1", "2"], p, CLASSES, "tags").to_numpy().tolist() == [["1", "dog owl"], ["2", ""]]
-    assert table(["1", "2"], p, CLASSES, "tags", separator="|")["label"][0] == "dog|owl"
+    assert table(["1", "2"], p, CLASSES, "tags", layout=Layout(separator="|"))["label"][0] == "dog|owl"
 
 
 @settings(deadline=None)
@@ -93,12 +93,17 @@ def test_labels_and_tags():
 def test_rows_sum_to_1_as_written(n, classes, seed, clip):
     names = [f"c{i}" for i in range(classes)]
     p = chances(n, classes, seed)
-    found = table([str(i) for i in range(n)], p, names, "probabilities", clip=clip).iloc[:, 1:].astype(float).to_numpy()
+    found = (
+        table([str(i) for i in range(n)], p, names, "probabilities", layout=Layout(clip=clip))
+        .iloc[:, 1:]
+        .astype(float)
+        .to_numpy()
+    )
     assert (np.abs(found.sum(1) - 1) <= 1e-6).all() and (found >= 0).all() and (found <= 1).all()
 
 
 def test_clip_bounds_a_confident_mistake():
-    found = table(["1"], np.array([[1.0, 0.0]]), ["a", "b"], "probabilities", clip=0.02)
+    found = table(["1"], np.array([[1.0, 0.0]]), ["a", "b"], "probabilities", layout=Layout(clip=0.02))
     assert found.iloc[0, 1:].astype(float).tolist() == pytest.approx([0.98, 0.02])
 
 

@@ -14,6 +14,7 @@ from eightfold.net import nets, scoring
 from eightfold.net.scoring import mean_and_error
 from eightfold.predict import ensembles, evaluation, metrics
 from eightfold.train import training
+from eightfold.train.setting import How, Setting
 
 CPU = Device(torch.device("cpu"), torch.float32)
 TRAIN, VALID, TEST = np.arange(300), np.arange(300, 500), np.arange(500, 1797)
@@ -56,9 +57,8 @@ def one_run(digits, trouble: str, seed: int, folder) -> tuple[np.ndarray, np.nda
         ("last", rate, GOOD | options, lies),
     ):
         resume = folder / f"{seed}.{name}.safetensors"
-        training.train(
-            net, source, labels, TRAIN, VALID[:0], {"name": name, **stage}, [lr], 32, seed, CPU, False, resume, name
-        )
+        setting = Setting(net, source, labels, TRAIN)
+        training.train(setting, {"name": name, **stage}, [lr], How(32, seed, CPU), resume, name)
         found.append(scoring.softmax(training.logits_of(net, source, np.arange(len(values)), 0, CPU)))
     return np.stack(found), classes
 

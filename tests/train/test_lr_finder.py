@@ -14,6 +14,7 @@ from eightfold.core.devices import Device
 from eightfold.net import nets
 from eightfold.train import lr_finder
 from eightfold.train.lr_finder import CAUTIOUS_LR, TRIED, choose, inner_splits, smooth, suggest, sweep, try_rates
+from eightfold.train.setting import How, Setting
 
 CPU = Device(torch.device("cpu"), torch.float32)
 STAGE = {
@@ -36,7 +37,7 @@ def source(rows, view):
 
 
 def swept(net, steps=60, start=1e-4, end=10, stage=STAGE, made_by=source):
-    return sweep(net, made_by, TARGETS, np.arange(64), stage, steps, start, end, 8, 3, CPU, False)
+    return sweep(Setting(net, made_by, TARGETS, np.arange(64)), stage, How(8, 3, CPU), steps, start, end)
 
 
 def rates(n=100, start=1e-5, end=10):
@@ -292,7 +293,8 @@ def test_inner_splits_are_stratified_and_of_many_rows_take_some(monkeypatch):
 def tried(net=None, stage=STAGE, n=64, **changes):
     stage = {**stage, "train": "head", "min_steps": 40, **changes}
     splits = inner_splits(TARGETS, np.arange(n), np.arange(len(TARGETS)), 2)
-    return try_rates(net or nets.head(6, 2, 0), source, TARGETS, splits, stage, 8, 3, CPU)
+    setting = Setting(net or nets.head(6, 2, 0), source, TARGETS, np.arange(n))
+    return try_rates(setting, splits, stage, How(8, 3, CPU))
 
 
 def test_trials_judge_each_row_at_each_rate_and_leave_network_and_random_state_alone():
@@ -313,8 +315,8 @@ def test_a_trial_is_the_stage_trained_on_the_rows_that_are_left(tmp_path):
 
     stage = {**STAGE, "train": "head", "min_steps": 20, "cycles": 2, "optimizer": "adamw"}
     one, other = nets.head(6, 2, 0), nets.head(6, 2, 0)
-    lr_finder._train(one, source, TARGETS, np.arange(50), stage, 0.003, 8, (3, 0), CPU)
     seed = seed_for("lr_find", 3, 0)
+    lr_finder._train(Setting(one, source, TARGETS, np.arange(50)), stage, 0.003, How(8, seed, CPU))
 
     def same_dropout(*keys):
         return seed_for(seed, "dropout", keys[-1]) if "dropout" in keys else seed_for(*keys)
@@ -322,10 +324,7 @@ def test_a_trial_is_the_stage_trained_on_the_rows_that_are_left(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "seed_for", same_dropout)
         resume = tmp_path / "r.safetensors"
-        nothing = np.empty(0, int)
-        training.train(
-            other, source, TARGETS, np.arange(50), nothing, stage, [0.003], 8, seed, CPU, False, resume, "me"
-        )
+        training.train(Setting(other, source, TARGETS, np.arange(50)), stage, [0.003], How(8, seed, CPU), resume, "me")
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 

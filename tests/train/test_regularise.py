@@ -13,6 +13,7 @@ from eightfold.config import schedules
 from eightfold.core.devices import Device
 from eightfold.net import nets
 from eightfold.train import averaging, regularise, training
+from eightfold.train.setting import How, Setting
 
 SEED = 5
 TARGETS = np.array([0] * 24 + [1] * 8 + [2] * 8)
@@ -157,10 +158,9 @@ def train(tmp_path, stage, targets=TARGETS, name="a", stop_after=None, monkeypat
     device = Device(torch.device("cpu"), torch.float32)
     rows = np.arange(len(targets))
     try:
-        records = training.train(
-            net, source, targets, rows, rows[:0], STAGE | stage, [0.05], 8, SEED, device, False,
-            tmp_path / f"{name}.safetensors", "id",
-        )  # fmt: skip
+        setting = Setting(net, source, targets, rows)
+        resume = tmp_path / f"{name}.safetensors"
+        records = training.train(setting, STAGE | stage, [0.05], How(8, SEED, device), resume, "id")
     finally:
         if monkeypatch is not None:
             monkeypatch.undo()

@@ -22,6 +22,7 @@ from eightfold.inputs import activations
 from eightfold.inputs.sources import Activations
 from eightfold.net import nets, scoring
 from eightfold.train import stages, training
+from eightfold.train.setting import How, Setting
 
 CPU = Device(torch.device("cpu"), torch.float32)
 STAGE = {"name": "head", "augment": True, "first_view": 1, "cycles": 2, "cycle_len": 1, "cycle_mult": 2}
@@ -51,23 +52,11 @@ def targets(n=30):
 def trained(net, tmp_path, source=vectors, stage=STAGE, lrs=(0.05,), batch_size=8, seed=5, y=None, **options):
     """Records of a stage on rows 0-20, validated on 21-29."""
     y = targets() if y is None else y
-    options = {"resume": tmp_path / "resume.safetensors", "identity": "me", "bn_freeze": False, **options}
-    return training.train(
-        net,
-        source,
-        y,
-        options.pop("train_rows", np.arange(21)),
-        options.pop("valid_rows", np.arange(21, 30)),
-        stage,
-        lrs,
-        batch_size,
-        seed,
-        CPU,
-        options.pop("bn_freeze"),
-        options.pop("resume"),
-        options.pop("identity"),
-        **options,
-    )
+    options = {"resume": tmp_path / "resume.safetensors", "identity": "me", **options}
+    rows = options.pop("train_rows", np.arange(21)), options.pop("valid_rows", np.arange(21, 30))
+    names = {"ids": options.pop("ids", ()), "held_back": options.pop("held_back", np.arange(0))}
+    how = How(batch_size, seed, CPU, options.pop("bn_freeze", False))
+    return training.train(Setting(net, source, y, *rows, **names), stage, lrs, how, **options)
 
 
 def head(seed=1, classes=2):

@@ -5,7 +5,7 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -129,55 +129,64 @@ def decide(probabilities: np.ndarray, classes: Sequence[str], several: bool, tun
     return order[np.searchsorted(tuned["cut_points"], grade, side="right")]
 
 
+class Layout(NamedTuple):
+    """How the cells of a submission are written, where no sample says so.
+
+    positive: the class whose probability a one-column submission gives (default: see `positive_class`). clip: probabilities
+    are kept in [clip, 1 - clip] and rows of several classes rescaled to 1. k: names in a top-k answer. never_empty: a row of
+    tags without any gets the likeliest.
+    """
+
+    positive: str | None = None
+    clip: float = 0.0
+    separator: str = " "
+    id_column: str = "id"
+    label_column: str = "label"
+    k: int = TOP_K
+    never_empty: bool = False
+
+
 def table(
     ids: Sequence[str],
     probabilities: np.ndarray,
     classes: Sequence[str],
     kind: str,
     sample: pd.DataFrame | None = None,
-    positive: str | None = None,
-    clip: float = 0.0,
-    separator: str = " ",
-    id_column: str = "id",
-    label_column: str = "label",
+    layout: Layout = Layout(),  # noqa: B008 - it cannot be changed
     decisions: np.ndarray | None = None,
-    k: int = TOP_K,
-    never_empty: bool = False,
 ) -> pd.DataFrame:
     """The submission as text cells, in the order of ``ids``, with the sample's column names and order where there is one.
 
-    probabilities: float (n, classes). positive: the class whose probability a one-column submission gives (default:
-    see `positive_class`). clip: probabilities are kept in [clip, 1 - clip] and rows of several classes rescaled to 1.
-    decisions: what `decide` says. k: names in a top-k answer. never_empty: a row of tags without any gets the likeliest.
+    probabilities: float (n, classes). decisions: what `decide` says.
     """
-    id_column = id_column if sample is None else sample.columns[0]
+    id_column = layout.id_column if sample is None else sample.columns[0]
     classes, n = list(classes), len(probabilities)
     single = bool(n == 0 or np.allclose(probabilities.sum(1), 1, atol=1e-6))
     if decisions is None:
         decisions = decide(probabilities, classes, several=kind == "tags" or not single, tuned={})
-    default = classes if kind in ("probabilities", "zero_one") else [label_column]
+    default = classes if kind in ("probabilities", "zero_one") else [layout.label_column]
     names = default if sample is None else list(sample.columns[1:])
     per_class = kind in ("probabilities", "zero_one")
     if not per_class and len(names) != 1:
         raise UserError(f"submission: format {kind} has one column besides the ids, and the sample has {len(names)}")
     if kind in ("probabilities", "positive"):
-        p = np.clip(probabilities, clip, 1 - clip)
+        p = np.clip(probabilities, layout.clip, 1 - layout.clip)
         p = p / p.sum(1, keepdims=True) if single and n else p
-        wanted = names if per_class else [positive_class(sample, classes, positive)]
+        wanted = names if per_class else [positive_class(sample, classes, layout.positive)]
         # Ten digits: rows of a thousand classes still sum to 1 within 1e-6 as written.
         columns = [[f"{value:.10f}" for value in p[:, classes.index(name)]] for name in wanted]
     elif kind == "zero_one":
         hot = decisions if decisions.ndim == 2 else np.eye(len(classes), dtype=np.int64)[decisions]
         columns = [[str(value) for value in hot[:, classes.index(name)]] for name in names]
     elif kind == "tags":
-        if never_empty and n:
+        if layout.never_empty and n:
             decisions = decisions.copy()
             empty = np.flatnonzero(decisions.sum(1) == 0)
             decisions[empty, probabilities[empty].argmax(1)] = 1
-        columns = [[separator.join(classes[i] for i in np.flatnonzero(row)) for row in decisions]]
+        columns = [[layout.separator.join(classes[i] for i in np.flatnonzero(row)) for row in decisions]]
     elif kind == "top_k":
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-        columns = [[separator.join(classes[i] for i in row) for row in best]]
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, : layout.k]
+        columns = [[layout.separator.join(classes[i] for i in row) for row in best]]
     else:
         if decisions.ndim == 2:  # of several labels, one is asked for
             decisions = probabilities.argmax(1)

@@ -3,11 +3,10 @@ heads on cached activations, trials: the stage itself trained at a few rates and
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
 from eightfold.config import schedules
 from eightfold.config.schedules import INNER_FOLDS, MOST_TRIAL_STEPS
@@ -17,6 +16,7 @@ from eightfold.core.runtime import counted, progress
 from eightfold.inputs import stratify
 from eightfold.net import nets, scoring
 from eightfold.train import regularise
+from eightfold.train.setting import How, Setting
 from eightfold.train.training import Stepper, epoch_batches, logits_of
 
 TRIED = {"sgd": [0.001, 0.003, 0.01, 0.03, 0.1], "adamw": [0.0001, 0.0003, 0.001, 0.003, 0.01]}
@@ -37,34 +37,30 @@ _SKIP_FIRST, _SKIP_LAST = 10, 5  # points that neither the plot nor the rules lo
 
 
 def sweep(
-    net: nn.Module,
-    source: Callable[[np.ndarray, int], torch.Tensor],
-    targets: np.ndarray,
-    train_rows: np.ndarray,
-    stage: dict,
-    steps: int,
-    start: float,
-    end: float,
-    batch_size: int,
-    seed: int,
-    device: Device,
-    bn_freeze: bool,
+    setting: Setting, stage: dict, how: How, steps: int, start: float, end: float
 ) -> tuple[list[float], list[float]]:
-    """Learning rates of the last layer group and the loss before each step, on a copy: ``net`` is left as it was.
+    """Learning rates of the last layer group and the loss before each step, on a copy: the setting's net stays as it was.
 
     Stops at a loss that is not a number or four times the best. A short epoch is gone through again, in a new order.
     """
-    net = copy.deepcopy(net).to(device.device, memory_format=torch.channels_last)
-    stepper = Stepper(net, device, bn_freeze, stage, regularise.loss_for(stage, targets, train_rows))
+    source, targets, train_rows, seed, device = (
+        setting.source,
+        setting.targets,
+        setting.train_rows,
+        how.seed,
+        how.device,
+    )
+    net = copy.deepcopy(setting.net).to(device.device, memory_format=torch.channels_last)
+    stepper = Stepper(net, device, how.bn_freeze, stage, regularise.loss_for(stage, targets, train_rows))
     ratios = schedules.group_lrs(1.0, stage, len(nets.rate_groups(net, stage)))
     all_targets = torch.from_numpy(targets).to(device.device)
     name = f"{stage['name']} lr_find"
-    per_epoch = schedules.batches_of(len(train_rows), batch_size)
+    per_epoch = schedules.batches_of(len(train_rows), how.batch_size)
     lrs, losses, average, best = [], [], 0.0, math.inf
     for step in progress(range(steps), steps, name, " batches"):
         epoch, i = divmod(step, per_epoch)
         if i == 0:
-            batches = epoch_batches(train_rows, batch_size, seed, name, epoch)
+            batches = epoch_batches(train_rows, how.batch_size, seed, name, epoch)
         view = schedules.view_of(stage, epoch)
         lr = schedules.finder_lr(step, steps, start, end)
         loss = stepper(
@@ -203,17 +199,8 @@ def inner_splits(
     return [(rows[fold != i], rows[fold == i]) for i in range(count)]
 
 
-def try_rates(
-    net: nn.Module,
-    source: Callable[[np.ndarray, int], torch.Tensor],
-    targets: np.ndarray,
-    splits: Sequence[tuple[np.ndarray, np.ndarray]],
-    stage: dict,
-    batch_size: int,
-    seed: int,
-    device: Device,
-) -> np.ndarray:
-    """Losses (images judged, rates) after training copies of a head through the stage at each rate of TRIED, in nats.
+def try_rates(setting: Setting, splits: Sequence[tuple[np.ndarray, np.ndarray]], stage: dict, how: How) -> np.ndarray:
+    """Losses (images judged, rates) after training copies of the setting's head through the stage at each rate of TRIED, in nats.
 
     The stage's own schedule, views, sampler and loss; its last weights, whatever its averaging. As many of the splits
     are used, one at least, as keep to MOST_TRIAL_STEPS. A training that ends in no number counts as an infinite loss; so does a
@@ -230,41 +217,42 @@ def try_rates(
                 if behind[column] > CLEARLY:
                     done()
                     continue
-                trial = copy.deepcopy(net).to(device.device)
-                steps += _train(trial, source, targets, train_rows, stage, lr, batch_size, (seed, number), device)
-                found[-1][:, column] = _losses_of(trial, source, targets, train_rows, judged, stage, device)
+                trial = setting._replace(net=copy.deepcopy(setting.net).to(how.device.device), train_rows=train_rows)
+                steps += _train(trial, stage, lr, how._replace(seed=seed_for("lr_find", how.seed, number)))
+                found[-1][:, column] = _losses_of(trial, judged, stage, how.device)
                 done()
     return np.concatenate(found)
 
 
-def _train(net, source, targets, rows, stage, lr, batch_size, keys, device) -> int:
-    """Train a head through a stage in place, in silence, and give the steps made. keys: what fixes order and dropout."""
-    seed = seed_for("lr_find", *keys)
-    per_epoch = schedules.batches_of(len(rows), batch_size)
+def _train(setting: Setting, stage: dict, lr: float, how: How) -> int:
+    """Train a head through a stage in place, in silence, and give the steps made. The seed fixes order and dropout."""
+    net, source, targets, rows = setting.net, setting.source, setting.targets, setting.train_rows
+    per_epoch = schedules.batches_of(len(rows), how.batch_size)
     lengths = schedules.trained_lengths(stage, per_epoch)
-    stepper = Stepper(net, device, False, stage, regularise.loss_for(stage, targets, rows))
+    stepper = Stepper(net, how.device, False, stage, regularise.loss_for(stage, targets, rows))
     weights = regularise.sampling_weights(targets[rows]) if stage.get("sampler") == "balanced" else None
-    all_targets, step = torch.from_numpy(targets).to(device.device), 0
+    all_targets, step = torch.from_numpy(targets).to(how.device.device), 0
     for epoch in range(sum(lengths)):
-        for batch in epoch_batches(rows, batch_size, seed, stage["name"], epoch, weights):
+        for batch in epoch_batches(rows, how.batch_size, how.seed, stage["name"], epoch, weights):
             rate = lr * schedules.factor(stage, step, per_epoch, lengths)
             inputs, wanted = source(batch, schedules.view_of(stage, epoch)), all_targets[torch.from_numpy(batch)]
-            loss = stepper(inputs, wanted, [rate], seed_for(seed, "dropout", step))
+            loss = stepper(inputs, wanted, [rate], seed_for(how.seed, "dropout", step))
             step += 1
             if not math.isfinite(loss):
                 return step
     return step
 
 
-def _losses_of(net, source, targets, train_rows, rows, stage, device) -> np.ndarray:
+def _losses_of(setting: Setting, rows: np.ndarray, stage: dict, device: Device) -> np.ndarray:
     """Log loss of each of some rows, float64 (rows,): nats, the mean over the labels where there are several.
 
     Where the stage makes classes count alike, so does this. What is not a number counts as _INFINITE.
     """
-    logits, wanted = logits_of(net, source, rows, 0, device), targets[rows]
+    targets = setting.targets
+    logits, wanted = logits_of(setting.net, setting.source, rows, 0, device), targets[rows]
     losses = scoring.row_losses(logits, wanted)
     if "balanced" in (stage.get("class_weights"), stage.get("sampler")) and targets.ndim == 1:
-        losses *= regularise.balanced_weights(targets[train_rows], regularise.classes_of(targets))[wanted]
+        losses *= regularise.balanced_weights(targets[setting.train_rows], regularise.classes_of(targets))[wanted]
     return np.nan_to_num(losses, nan=_INFINITE, posinf=_INFINITE)
 
 

@@ -1,9 +1,7 @@
 """A stage's network, its inputs and its rows, from the files that earlier rules made."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from torch import nn
@@ -16,23 +14,7 @@ from eightfold.inputs.pixels import Pixels
 from eightfold.inputs.sources import Activations, Views
 from eightfold.net import nets
 from eightfold.train import stopping
-
-
-class Setting(NamedTuple):
-    """All that a stage is trained on.
-
-    targets: of every row of the manifest, class indices int64 (rows,) or labels float32 (rows, classes). ids: of every row.
-    held_back: train rows that nothing is learned from, since they say when a stage that goes on until over-fitting ends.
-    """
-
-    net: nn.Module
-    source: Callable
-    targets: np.ndarray
-    train_rows: np.ndarray
-    valid_rows: np.ndarray
-    classes: list[str]
-    ids: list[str]
-    held_back: np.ndarray
+from eightfold.train.setting import Setting
 
 
 def identity_inputs(given) -> list[str]:

@@ -23,6 +23,7 @@ from eightfold.train.averaging import Average, refresh_batchnorm
 from eightfold.train.distributed import Ranks, of_whole_batch
 from eightfold.train.optimizers import SGD
 from eightfold.train.regularise import loss_of
+from eightfold.train.setting import How, Setting
 from eightfold.train.stopping import Best
 
 MOMENTUM = 0.9
@@ -235,38 +236,33 @@ def _restore(path: Path, net: nn.Module, stepper: Stepper, average: Average, ide
 
 
 def train(
-    net: nn.Module,
-    source: Callable[[np.ndarray, int], torch.Tensor],
-    targets: np.ndarray,
-    train_rows: np.ndarray,
-    valid_rows: np.ndarray,
+    setting: Setting,
     stage: dict,
     lrs: Sequence[float],
-    batch_size: int,
-    seed: int,
-    device: Device,
-    bn_freeze: bool,
+    how: How,
     resume: Path,
     identity: str,
     snapshot: Callable[[int], None] = lambda cycle: None,
     ranks: Ranks | None = None,
-    ids: Sequence[str] | None = None,
-    held_back: Sequence[int] = (),
 ) -> Records:
-    """Train ``net`` through a stage, in place, and record each mini-batch and epoch.
+    """Train the setting's net through a stage, in place, and record each mini-batch and epoch.
 
     It ends as the stage's average, where there is one, or as the network of the best cycle, where rows are held back: the
     stage then ends after the first cycle that does not lower their loss, or after all of its cycles.
 
-    source: rows and a view to the net's inputs. targets: of every row of the manifest. stage: name, augment,
-    first_view, cycles, cycle_len, cycle_mult, and its options (min_steps, regularise, averaging), each off where absent. lrs: the rate of each layer group at the start of a cycle. resume: the
-    file that holds an unfinished stage; written each epoch and on SIGTERM, refused unless it carries ``identity``.
-    snapshot: called with the number of each cycle, from 1, when its last epoch has ended. ranks: the processes that
-    train this stage together, each of which calls this; the first alone writes. ids: the images' names, by row.
-    held_back: rows that this stage, and those that it goes on from, learn nothing from.
+    stage: name, augment, first_view, cycles, cycle_len, cycle_mult, and its options (min_steps, regularise, averaging),
+    each off where absent. lrs: the rate of each of `nets.rate_groups` at the start of a cycle. resume: the file that holds
+    an unfinished stage; written each epoch and on SIGTERM, refused unless it carries ``identity``. snapshot: called with the
+    number of each cycle, from 1, when its last epoch has ended. ranks: the processes that train this stage together, each
+    of which calls this; the first alone writes.
 
-    Raises UserError when the loss is not a number, naming step, rate and pictures; SystemExit after SIGTERM.
+    Raises UserError when the loss is not a number, naming step, rate and images; SystemExit after SIGTERM.
     """
+    net, source, targets, train_rows, held_back = (
+        *(setting.net, setting.source, setting.targets),
+        *(setting.train_rows, setting.held_back),
+    )
+    batch_size, seed, device, bn_freeze = how
     if len(train_rows) < 2:
         raise UserError(f"stage {stage['name']}: {len(train_rows)} training images; at least 2 are needed")
     per_epoch = schedules.batches_of(len(train_rows), batch_size)
@@ -300,7 +296,7 @@ def train(
             inputs, wanted = _part_of(batches[i], ranks, view, source, all_targets, stage, seed, step)
             loss = stepper(inputs, wanted, rates, seed_for(seed, "dropout", stage["name"], step), len(batches[i]))
             if not math.isfinite(loss):
-                named = [ids[row] for row in batches[i]] if ids is not None else batches[i].tolist()
+                named = [setting.ids[row] for row in batches[i]] if len(setting.ids) else batches[i].tolist()
                 raise UserError(
                     f"stage {stage['name']}: the loss is {loss} at step {step} (epoch {epoch + 1}), learning rate {rates[-1]:.3g}, "
                     f"{_kept(records, resume)}. Lower this stage's lr, or look at the pictures of this batch: {named}"
@@ -318,16 +314,14 @@ def train(
                 }
             )
             if i == per_epoch - 1:
-                _end_epoch(
-                    net, source, targets, valid_rows, epoch, cycle, records, device, time.monotonic() - began, ranks
-                )
+                _end_epoch(setting, epoch, cycle, records, time.monotonic() - began, device, ranks)
                 _refuse_divergence(net, records, stage["name"], lrs[-1], resume)
                 if epoch + 1 == ends[cycle]:
                     if ranks.writes:
                         snapshot(cycle + 1)
                     average.after_cycle(net)
                     if len(held_back):
-                        loss = _held_back_loss(net, source, targets, held_back, stage, device, ranks)
+                        loss = _held_back_loss(setting, stage, device, ranks)
                         records.best.after_cycle(net, loss)
                         log.info("cycle %d: loss %.4f on %d images held back", cycle + 1, loss, len(held_back))
                 _save(resume, net, stepper, average, records, step + 1, identity)
@@ -367,12 +361,12 @@ def _part_of(rows, ranks, view, source, all_targets, stage, seed, step) -> tuple
     return inputs, all_targets[torch.from_numpy(own)]
 
 
-def _held_back_loss(net, source, targets, rows, stage, device, ranks) -> float:
+def _held_back_loss(setting: Setting, stage: dict, device: Device, ranks: Ranks) -> float:
     """Log loss (nats) of rows held back, in eval mode, by the plain view, or the stage's first where that is not cached."""
+    rows, source = setting.held_back, setting.source
     view = 0 if source.holds(rows, 0) else stage["first_view"]
-    rows = np.asarray(rows)
-    logits = ranks.together(lambda own: logits_of(net, source, own, view, device), rows)
-    return float(scoring.row_losses(logits, targets[rows]).mean())
+    logits = ranks.together(lambda own: logits_of(setting.net, source, own, view, device), rows)
+    return float(scoring.row_losses(logits, setting.targets[rows]).mean())
 
 
 def _kept(records: Records, resume: Path) -> str:
@@ -398,14 +392,17 @@ def _refuse_divergence(net: nn.Module, records: Records, stage: str, lr: float, 
     )
 
 
-def _end_epoch(net, source, targets, valid_rows, epoch, cycle, records, device, seconds, ranks) -> None:
+def _end_epoch(
+    setting: Setting, epoch: int, cycle: int, records: Records, seconds: float, device: Device, ranks: Ranks
+) -> None:
+    targets, valid_rows = setting.targets, setting.valid_rows
     of_epoch = [row for row in records.batches if row["epoch"] == epoch + 1]
     # Each batch counts by its images, so that the figure is a mean over images.
     train_loss = sum(row["loss"] * row["images"] for row in of_epoch) / sum(row["images"] for row in of_epoch)
     row = {"epoch": epoch + 1, "cycle": cycle + 1, "train_loss": train_loss, "valid_loss": None, "accuracy": None}
     line = f"epoch {epoch + 1}: train loss {train_loss:.4f}"
     if len(valid_rows):
-        logits = ranks.together(lambda rows: logits_of(net, source, rows, 0, device), valid_rows)
+        logits = ranks.together(lambda rows: logits_of(setting.net, setting.source, rows, 0, device), valid_rows)
         records.valid_logits = logits
         chances = scoring.probabilities_of(logits, targets.ndim == 2)
         records.valid_losses.append(scoring.losses(chances, targets[valid_rows]).astype(np.float32))
