@@ -37,7 +37,7 @@ BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission quick report explore lr_find evaluate clean_cache predict export compare submit new extras solar plan slurm-test score bench test torture doctor audit unlock lint format help broken
+.PHONY: submission quick report explore lr_find evaluate clean_cache predict export compare submit new extras solar plan slurm-test score bench check test torture doctor audit unlock lint format help broken
 
 submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
 	@$(call snakemake,$@)
@@ -86,6 +86,9 @@ bench: $(BENCH) ## ratios against Pillow, torchvision, fastai and the machine's 
 
 test: lint ## lint, then all tests
 	.venv/bin/python -m pytest --numprocesses auto --dist loadfile --durations 20 --durations-min 5
+
+check: lint ## lint, and the tests that run no workflow: a minute or two
+	.venv/bin/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 torture: $(TOOLS) ## kill the workflow KILLS= times, fuzz 10,000 pictures; figures into torture/*.json
 	@mkdir -p torture

@@ -12,6 +12,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 from pipeline import Checkout
 
 
+def pytest_collection_modifyitems(items) -> None:
+    """What runs the workflow is slow: `make check` leaves it out."""
+    for item in items:
+        if item.path.parent.name == "workflow" or "finished" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Checkout:
     """A checkout whose `submission` target has been made. Shared: look, but change only a copy.

@@ -18,6 +18,7 @@ from PIL import Image
 from eightfold.core.files import UserError
 from eightfold.raw import kaggle_client, unpack
 
+pytestmark = pytest.mark.slow
 KEY = "s3cret-of-the-user"
 
 

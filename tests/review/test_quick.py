@@ -18,6 +18,7 @@ from eightfold.net import nets
 from eightfold.predict import metrics
 from eightfold.review import quick, report
 
+pytestmark = pytest.mark.slow
 LINEAR = {"name": "linear", "size": 32, "train": "linear", "augment": False}
 HEAD = {"name": "head", "size": 32, "train": "head", "augment": False, "lr": 0.01}
 ALL = {"name": "all", "size": 32, "train": "all", "lr": 1e-4}

@@ -23,6 +23,7 @@ from eightfold.core import devices, tensors
 from eightfold.core.files import UserError
 from eightfold.train.distributed import Ranks, of_whole_batch
 
+pytestmark = pytest.mark.slow
 SCRIPT = Path(ranks.__file__)
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
 # In float64, where sums in another order differ by 1e-14; the loss alone is of logits rounded to float32, where a logit on the

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from eightfold.core.files import UserError, replacing, write_text
-from eightfold.core.ordering import rising
+from eightfold.predict import metrics
 from eightfold.raw.stores import Store
 
 FORMATS = ("probabilities", "positive", "label", "index", "tags", "top_k", "zero_one")
@@ -119,14 +119,9 @@ def decide(probabilities: np.ndarray, classes: Sequence[str], several: bool, tun
     ``tuned`` may hold thresholds (one, or one per class; else 0.5) and cut_points: the mean grade of a row, over
     the rising classes, is cut by them.
     """
-    if several:
-        thresholds = tuned.get("thresholds")
-        return (probabilities > (0.5 if thresholds is None else np.asarray(thresholds))).astype(np.int64)
-    if tuned.get("cut_points") is None:
-        return probabilities.argmax(1)
-    order = np.array(rising(classes))
-    grade = probabilities[:, order] @ np.arange(len(order)) / probabilities.sum(1)
-    return order[np.searchsorted(tuned["cut_points"], grade, side="right")]
+    thresholds, cuts = tuned.get("thresholds"), tuned.get("cut_points")
+    order = None if cuts is None else metrics.grade_order(classes)
+    return metrics.decisions(probabilities, several, 0.5 if thresholds is None else thresholds, cuts, order)
 
 
 class Layout(NamedTuple):
