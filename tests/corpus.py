@@ -278,7 +278,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], tuple | str]] = {
     "zip": (archive, NOT),
     "pickle": (lambda: pickle.dumps(Planted("run-by-a-pickle")), NOT),
     "npy_of_objects": (lambda: _npy_of_objects(), "npy"),
-    "npy_of_no_picture": (lambda: _npy(np.zeros((2, 3, 4, 5))), "no picture"),
+    "npy_of_no_picture": (lambda: _npy(np.zeros((2, 3, 4, 5))), "not a picture"),
     "npy_cut_short": (lambda: _npy(COLOR)[:-9], "npy"),
     "npy": (lambda: _npy(COLOR), exact()),
 }

@@ -129,15 +129,15 @@ def broken(**changes):
     [
         (broken(id=["01", "01"]), {}, r"duplicate ids: \['01'\]"),
         (broken(id=["01", "03"]), {}, r"missing \['02'\], unknown \['03'\]"),
-        (broken(cat=["0.1", "nan"]), {}, r"no finite number in rows \[1\]"),
-        (broken(cat=["inf", "0.1"]), {}, r"no finite number in rows \[0\]"),
-        (broken(cat=["", "0.1"]), {}, r"no finite number in rows \[0\]"),
+        (broken(cat=["0.1", "nan"]), {}, r"not finite numbers in rows \[1\]"),
+        (broken(cat=["inf", "0.1"]), {}, r"not finite numbers in rows \[0\]"),
+        (broken(cat=["", "0.1"]), {}, r"not finite numbers in rows \[0\]"),
         (broken(cat=["1.5", "-0.5"]), {}, r"outside \[0, 1\]"),
         (broken(cat=["0.9", "0.9"]), {}, r"do not sum to 1: \[0, 1\]"),
         (broken(), {"sample": sample()}, r"columns \['id', 'cat', 'dog', 'owl'\] are not the sample's"),
         (broken(), {"sample": sample(("id", *CLASSES))}, "ids are not the sample's, in its order"),
         (broken(), {"test_ids": ["01", "02", "03"]}, r"missing \['03'\]"),
-        (pd.DataFrame({"id": ["01", "02"], "label": ["cat", "bat"]}), {"kind": "label"}, r"no classes: \['bat'\]"),
+        (pd.DataFrame({"id": ["01", "02"], "label": ["cat", "bat"]}), {"kind": "label"}, r"not classes: \['bat'\]"),
     ],
 )
 def test_what_a_grader_would_refuse_is_not_written(tmp_path, answer, changes, message):

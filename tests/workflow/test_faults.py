@@ -20,7 +20,10 @@ from eightfold.net import inference, nets
 from eightfold.predict import prediction
 from eightfold.train import regularise, training
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "scripts"), str(ROOT / "tests")])}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in ("scripts", "tests", "tests/train")),
+}
 
 
 # ---- memory
