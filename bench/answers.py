@@ -83,7 +83,7 @@ def choice(config: dict, runs: list[str]) -> None:
     judge = Judge("log_loss", "single", ["", ""])
 
     def greedy(stack, truth):
-        return ensembles.greedy(stack, lambda p: scoring.log_loss(p, truth), "arithmetic", several=False)
+        return ensembles.greedy(stack, lambda p: scoring.log_loss(p, truth), "arithmetic", multi_label=False)
 
     def best(stack, truth):
         return np.eye(len(stack))[np.argmin([scoring.log_loss(p, truth) for p in stack])]

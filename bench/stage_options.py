@@ -107,7 +107,7 @@ def predicted(
     train_rows = thinned(train_rows, setting.targets) if "uneven" in option else train_rows
     kept = []
 
-    def chances() -> np.ndarray:
+    def probabilities() -> np.ndarray:
         logits = training.logits_of(setting.net, setting.source, setting.valid_rows, 0, here)
         return scoring.probabilities_of(logits, setting.targets.ndim == 2)
 
@@ -115,17 +115,24 @@ def predicted(
         how = How(plan.config["batch_size"], seed, here, plan.config["model"]["bn_freeze"])
         alone = setting._replace(train_rows=train_rows, valid_rows=setting.valid_rows[:0])
         resume = Path(folder, "resume.safetensors")
-        training.train(alone, stage, lrs, how, resume, "bench", lambda cycle: kept.append(chances()))
-    return setting.valid_rows, np.mean(kept, 0) if option.get("snapshots") else chances(), setting.targets
+        training.train(alone, stage, lrs, how, resume, "bench", lambda cycle: kept.append(probabilities()))
+    return setting.valid_rows, np.mean(kept, 0) if option.get("snapshots") else probabilities(), setting.targets
 
 
 def figures(plan: Plan, name: str, option: dict, lr: float, seed: int, pictures: int | None, here) -> dict:
     """Log loss, accuracy and, for one label a picture, balanced accuracy of all folds' held-out pictures."""
     folds = [predicted(plan, name, fold, option, lr, seed, pictures, here) for fold in plan.held_out]
-    rows, chances, targets = np.concatenate([f[0] for f in folds]), np.concatenate([f[1] for f in folds]), folds[0][2]
-    found = {"log_loss": scoring.log_loss(chances, targets[rows]), "accuracy": scoring.accuracy(chances, targets[rows])}
+    rows, probabilities, targets = (
+        np.concatenate([f[0] for f in folds]),
+        np.concatenate([f[1] for f in folds]),
+        folds[0][2],
+    )
+    found = {
+        "log_loss": scoring.log_loss(probabilities, targets[rows]),
+        "accuracy": scoring.accuracy(probabilities, targets[rows]),
+    }
     if targets.ndim == 1:
-        found["balanced_accuracy"] = metrics.balanced_accuracy(chances.argmax(1), targets[rows])
+        found["balanced_accuracy"] = metrics.balanced_accuracy(probabilities.argmax(1), targets[rows])
     return found
 
 

@@ -29,7 +29,7 @@ with job(snakemake.log[0], snakemake.threads):
     train_rows, valid_rows = dataset.train_valid_rows(assigned, fold)
     if len(train_rows) < 2:
         raise UserError(f"fold {fold}: {len(train_rows)} training images; at least 2 are needed")
-    targets, several = dataset.targets(table, info), info["task"] == "multi"
+    targets, multi_label = dataset.targets(table, info), info["task"] == "multi"
     if settings["holds_back"]:
         train_rows, _ = stopping.split(targets, train_rows, stratify.units(table, "group"), (settings["seed"], fold))
     fold_of = assigned.set_index("row")["fold"].loc[train_rows].to_numpy()
@@ -59,12 +59,12 @@ with job(snakemake.log[0], snakemake.threads):
         seen = answers(valid_rows)
 
     def figures(logits: np.ndarray, rows: np.ndarray) -> dict:
-        return scoring.figures(scoring.probabilities_of(logits, several), targets[rows]) if len(rows) else {}
+        return scoring.figures(scoring.probabilities_of(logits, multi_label), targets[rows]) if len(rows) else {}
 
     tensors.save(made.valid, {"rows": torch.tensor(valid_rows), "logits": torch.tensor(seen)}, identity)
     tensors.save(made.checkpoint, stages.checkpoint_tensors(layer), identity)
     tensors.save(made.snapshots, {}, identity)
-    learned = scoring.losses(scoring.probabilities_of(answers(train_rows), several), targets[train_rows])
+    learned = scoring.losses(scoring.probabilities_of(answers(train_rows), multi_label), targets[train_rows])
     train_loss, train_error = scoring.mean_and_error(learned)
     of_valid = figures(seen, valid_rows)
     row = {"epoch": 1, "cycle": 1, "train_loss": train_loss, "valid_loss": of_valid.get("log_loss")}

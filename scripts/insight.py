@@ -41,17 +41,17 @@ with job(snakemake.log[0], snakemake.threads):
         with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
             source = Views(pixels, settings["size"], plain, 0, mean, std, here)
             values, logits = insight.features(net, source, rows, here)
-        chances = probabilities_of(logits, not single)
+        probabilities = probabilities_of(logits, not single)
         targets = dataset.targets(table, info)[rows]
-        guesses, good = review.predicted(chances, targets), review.right(chances, targets)
+        guesses, good = review.predicted(probabilities, targets), review.right(probabilities, targets)
         maps, like = insight.flat_maps(values, settings["seed"]), insight.nearest(values)
-        first = chances.argmax(1)
+        first = probabilities.argmax(1)
         record["points"] = [
             {
                 "id": table["id"][row],
                 "truth": review.names_of(targets[i], classes),
                 "said": review.names_of(guesses[i], classes),
-                "sure": round(float(chances[i].max()), 3),
+                "sure": round(float(probabilities[i].max()), 3),
                 "colour": int(targets[i] if single else first[i]),
                 "right": bool(good[i]),
                 **{name: [round(float(x), 4) for x in places[i]] for name, places in maps.items()},
@@ -65,8 +65,8 @@ with job(snakemake.log[0], snakemake.threads):
         net, cpu = net.to("cpu"), Device(torch.device("cpu"), torch.float32)
         source = Views(pixels, settings["size"], plain, 0, mean, std, cpu)
         for name, (images, captions, colours) in sheets.items():
-            for i in getattr(review, name)(chances, targets, settings["per_sheet"]):
-                truth = int(targets[i]) if single else int(np.argmax(np.where(targets[i] > 0, chances[i], -1)))
+            for i in getattr(review, name)(probabilities, targets, settings["per_sheet"]):
+                truth = int(targets[i]) if single else int(np.argmax(np.where(targets[i] > 0, probabilities[i], -1)))
                 inputs = source(rows[i : i + 1], 0)
                 heats = insight.grad_cam(net, inputs.repeat(2, 1, 1, 1), [int(first[i]), truth])
                 shape = (3, 1, 1)
@@ -74,7 +74,9 @@ with job(snakemake.log[0], snakemake.threads):
                 picture = picture.clamp(0, 255).permute(1, 2, 0).numpy()
                 for heat, number, said in ((heats[0], int(first[i]), "predicted"), (heats[1], truth, "actual")):
                     images.append(insight.overlay(picture, heat))
-                    captions.append(f"for {said} {classes[number]}\n{chances[i][number]:.0%}\n{table['id'][rows[i]]}")
+                    captions.append(
+                        f"for {said} {classes[number]}\n{probabilities[i][number]:.0%}\n{table['id'][rows[i]]}"
+                    )
                     colours.append(GREEN if number == truth else RED)
     for name, (images, captions, colours) in sheets.items():
         title = f"{name.replace('_', ' ').capitalize()}: what spoke for each class (Grad-CAM)"

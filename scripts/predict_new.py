@@ -18,9 +18,9 @@ with job(snakemake.log[0], snakemake.threads):
     given, settings, made = snakemake.input, snakemake.params.settings, snakemake.output
     info, weights = read_json(given.manifest_identity), read_json(given.weights_identity)
     classes, seed, folder = info["classes"], settings["seed"], settings["images"]
-    tuned, several = read_json(given.tuning), info["task"] == "multi"
+    tuned, multi_label = read_json(given.tuning), info["task"] == "multi"
     names = new_images.find(folder, settings["suffix"])
-    blend = ensembles.read(read_json(given.chosen), settings["answer"]["ensemble"]["average"], several).used()
+    blend = ensembles.read(read_json(given.chosen), settings["answer"]["ensemble"]["average"], multi_label).used()
     if any(member.stage is None for member in blend.members):
         blend = blend.without_runs()
         log.warning("Warning: the submission averages other runs in (ensemble.runs); these answers are this run's own")
@@ -50,8 +50,8 @@ with job(snakemake.log[0], snakemake.threads):
                 ]
             as_arrays = [{key: value.numpy() for key, value in of_fold.items()} for of_fold in logits]
             probabilities = new_images.combined(as_arrays, blend, settings["answer"]["tta"])
-            probabilities = tuning.with_temperature(probabilities, tuned["temperature"], several)
-        decisions = submission.decide(probabilities, classes, several, tuned)
+            probabilities = tuning.with_temperature(probabilities, tuned["temperature"], multi_label)
+        decisions = submission.decide(probabilities, classes, multi_label, tuned)
         answer = new_images.answers([names[row] for row in rows], probabilities, classes, info["separator"], decisions)
         shown = rows[: settings["shown"]]
         sheet(

@@ -19,7 +19,7 @@ from eightfold.review import quick
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
     table, info = dataset.read_manifest(Path(given.manifest).parent)
-    targets, classes, several = dataset.targets(table, info), info["classes"], info["task"] == "multi"
+    targets, classes, multi_label = dataset.targets(table, info), info["classes"], info["task"] == "multi"
     positive = classes.index(settings["positive"]) if settings["positive"] in classes else len(classes) - 1
     judge = metrics.Judge(settings["metric"], info["task"], classes, positive)
     records = [read_json(path) for path in given.stages]
@@ -33,14 +33,14 @@ with job(snakemake.log[0], snakemake.threads):
         fold.append(np.full(len(rows[-1]), number))
         priors.append(np.tile(quick.shares(targets[train], len(classes)), (len(rows[-1]), 1)))
     held_out = np.concatenate(rows)
-    chances = scoring.probabilities_of(np.concatenate(logits), several)
+    probabilities = scoring.probabilities_of(np.concatenate(logits), multi_label)
     outcome = {
         "manifest": info["digest"],
         "stage": settings["stage"],
         "task": info["task"],
         "metric": judge.name,
         "strengths": [stage["strength"]["chosen"] for stage in records],
-        **quick.figures(chances, np.concatenate(priors), targets[held_out], np.concatenate(fold), judge),
+        **quick.figures(probabilities, np.concatenate(priors), targets[held_out], np.concatenate(fold), judge),
     }
     if outcome["final"]:
         log.info(
@@ -58,7 +58,7 @@ with job(snakemake.log[0], snakemake.threads):
             pooled, members = source(readable, 0), []
             for path, identity in zip(given.checkpoints, given.checkpoint_identities, strict=True):
                 head = nets.load_head(checked(path, read_json(identity)))
-                members.append(scoring.probabilities_of(head(pooled).numpy(), several))
+                members.append(scoring.probabilities_of(head(pooled).numpy(), multi_label))
         answer[np.isin(test, readable)] = np.mean(members, 0)
         unread = ids.iloc[np.setdiff1d(test, readable)].tolist()
         if unread:
@@ -66,6 +66,6 @@ with job(snakemake.log[0], snakemake.threads):
         outcome["unreadable_test_images"] = unread
     named = pd.DataFrame({"id": ids.iloc[test].array})
     write_table(made.test, pd.concat([named, pd.DataFrame(answer, columns=classes)], axis=1))
-    by_class = quick.class_rows(chances, targets[held_out], classes) if outcome["final"] else []
+    by_class = quick.class_rows(probabilities, targets[held_out], classes) if outcome["final"] else []
     write_text(made.report, quick.page(settings["run"], outcome, by_class, len(test) > 0))
     write_json(made.metrics, outcome)

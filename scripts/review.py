@@ -47,11 +47,11 @@ def rows_of(ids: list[str], table: pd.DataFrame, path: str) -> np.ndarray:
     return np.array([row_of[name] for name in ids], dtype=np.int64)
 
 
-def caption(name: str, chances: np.ndarray, target: np.ndarray, guess: np.ndarray, classes: list[str]) -> str:
+def caption(name: str, probabilities: np.ndarray, target: np.ndarray, guess: np.ndarray, classes: list[str]) -> str:
     """What was predicted, what it is, and the image's id."""
     said, truth = review.names_of(guess, classes), review.names_of(target, classes)
     if np.ndim(target) == 0:
-        said, truth = f"{said} {chances[guess]:.0%}", f"{truth} {chances[target]:.0%}"
+        said, truth = f"{said} {probabilities[guess]:.0%}", f"{truth} {probabilities[target]:.0%}"
     return f"predicted {said}\nactual {truth}\n{name}"
 
 
@@ -59,15 +59,15 @@ with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
     table, info = dataset.read_manifest(Path(given.manifest).parent)
     classes = info["classes"]
-    ids, chances = read_predictions(given.valid, classes)
+    ids, probabilities = read_predictions(given.valid, classes)
     rows = rows_of(ids, table, given.valid)
     targets = dataset.targets(table, info)[rows]
-    guesses, good = review.predicted(chances, targets), review.right(chances, targets)
+    guesses, good = review.predicted(probabilities, targets), review.right(probabilities, targets)
     number, seed = settings["per_sheet"], settings["seed"]
     chosen = {
-        "most_correct": review.most_correct(chances, targets, number),
-        "most_incorrect": review.most_incorrect(chances, targets, number),
-        "most_uncertain": review.most_uncertain(chances, targets, number),
+        "most_correct": review.most_correct(probabilities, targets, number),
+        "most_incorrect": review.most_incorrect(probabilities, targets, number),
+        "most_uncertain": review.most_uncertain(probabilities, targets, number),
         "random_right": review.random_rows(np.flatnonzero(good), number, seed),
         "random_wrong": review.random_rows(np.flatnonzero(~good), number, seed),
     }
@@ -80,12 +80,12 @@ with job(snakemake.log[0], snakemake.threads):
         sheet(
             getattr(made, name),
             [pixels[rows[i]] for i in picked],
-            [caption(ids[i], chances[i], targets[i], guesses[i], classes) for i in picked],
+            [caption(ids[i], probabilities[i], targets[i], guesses[i], classes) for i in picked],
             title=TITLES[name],
             colors=[GREEN if good[i] else RED for i in picked],
             empty=empty,
         )
-    doubted, instead, margins = label_noise.suspicious(chances, targets)
+    doubted, instead, margins = label_noise.suspicious(probabilities, targets)
     noise = {
         "id": [ids[i] for i in doubted],
         "label": table["labels"].iloc[rows[doubted]].array,
@@ -105,6 +105,6 @@ with job(snakemake.log[0], snakemake.threads):
         colors=[AMBER for _ in worst],
         empty="No label is doubted." if len(ids) else empty,
     )
-    plots.confusion_plot(made.confusion, review.confusion(chances, targets), classes)
-    write_json(made.tables, review.tables(chances, targets, classes, info["task"]))
+    plots.confusion_plot(made.confusion, review.confusion(probabilities, targets), classes)
+    write_json(made.tables, review.tables(probabilities, targets, classes, info["task"]))
     log.info("%d validation images, %d predicted wrongly", len(ids), int((~good).sum()))

@@ -78,8 +78,8 @@ with job(snakemake.log[0], snakemake.threads):
     last = epochs[-1]
     figures = {}
     if len(held_out):
-        chances = scoring.probabilities_of(seen, setting.targets.ndim == 2)
-        figures = scoring.figures(chances, setting.targets[held_out])
+        probabilities = scoring.probabilities_of(seen, setting.targets.ndim == 2)
+        figures = scoring.figures(probabilities, setting.targets[held_out])
     record = {
         "stage": stage["name"],
         "fold": snakemake.wildcards.fold,

@@ -23,7 +23,7 @@ def stack_of(seed: int, members: int, n: int, classes: int) -> tuple[np.ndarray,
 @pytest.mark.parametrize("kind", ["equal", "plain_quarter"])
 def test_a_network_answers_by_its_plain_view_or_by_the_weighted_mean_of_its_views(average, kind):
     views, _ = stack_of(0, 5, 20, 4)
-    plain, mean = ensembles.of_network(views, kind, average, several=False)
+    plain, mean = ensembles.of_network(views, kind, average, multi_label=False)
     np.testing.assert_array_equal(plain, views[0])
     shares = prediction.view_weights(4, kind)
     if average == "arithmetic":
@@ -32,7 +32,7 @@ def test_a_network_answers_by_its_plain_view_or_by_the_weighted_mean_of_its_view
         expected = np.prod([p**share for share, p in zip(shares, views, strict=True)], axis=0)
         expected /= expected.sum(1, keepdims=True)
     np.testing.assert_allclose(mean, expected)
-    assert len(ensembles.of_network(views[:1], kind, average, several=False)) == 1
+    assert len(ensembles.of_network(views[:1], kind, average, multi_label=False)) == 1
 
 
 def test_equal_weights_let_each_network_answer_once_and_another_run_count_as_much_as_this_one():
@@ -66,14 +66,14 @@ def test_a_blend_is_read_as_it_was_written_and_knows_the_views_that_its_networks
 
 
 @pytest.mark.parametrize("average, several", [("arithmetic", False), ("geometric", False), ("geometric", True)])
-def test_greedy_selection_takes_each_round_what_a_search_of_all_would(average, several):
+def test_greedy_selection_takes_each_round_what_a_search_of_all_would(average, multi_label):
     stack, targets = stack_of(2, 4, 60, 3)
-    truth = np.eye(3)[targets] if several else targets
-    weights = ensembles.greedy(stack, lambda p: scoring.log_loss(p, truth), average, several)
+    truth = np.eye(3)[targets] if multi_label else targets
+    weights = ensembles.greedy(stack, lambda p: scoring.log_loss(p, truth), average, multi_label)
 
     def loss(chosen):
         members = np.stack([stack[i] for i in chosen])
-        mean = prediction.mean_members(members, np.full(len(chosen), 1 / len(chosen)), average, not several)
+        mean = prediction.mean_members(members, np.full(len(chosen), 1 / len(chosen)), average, not multi_label)
         return scoring.log_loss(mean, truth)
 
     chosen, best = [], (np.inf, None)

@@ -226,7 +226,7 @@ def test_a_worse_last_network_does_not_answer_and_the_figure_is_of_rows_that_had
 
         def weights(rows, given=stack[:, others], truth=truth):
             return ensembles.greedy(
-                given[:, rows], lambda p: scoring.log_loss(p, truth[rows]), "arithmetic", several=False
+                given[:, rows], lambda p: scoring.log_loss(p, truth[rows]), "arithmetic", multi_label=False
             )
 
         chosen = ensembles.bagged(weights, others.sum())

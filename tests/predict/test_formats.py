@@ -81,12 +81,12 @@ def test_each_format_as_it_stands_in_the_file():
     assert cells("label") == [["bee"], ["ant"]] and cells("index") == [["1"], ["0"]]
     assert cells("top_k", k=2) == [["bee cat"], ["ant cat"]]
     assert cells("zero_one") == [["0", "1", "0"], ["1", "0", "0"]]
-    several = np.array([[0.2, 0.6, 0.7], [0.1, 0.2, 0.4]])
-    assert cells("tags", several, separator="|") == [["bee|cat"], [""]]
-    assert cells("tags", several, never_empty=True) == [["bee cat"], ["cat"]]
-    tuned = submission.decide(several, BREEDS, True, {"thresholds": [0.05, 0.3, 0.9]})
-    assert cells("tags", several, decisions=tuned) == [["ant bee"], ["ant"]]
-    assert cells("zero_one", several, decisions=tuned) == [["1", "1", "0"], ["1", "0", "0"]]
+    multi_label = np.array([[0.2, 0.6, 0.7], [0.1, 0.2, 0.4]])
+    assert cells("tags", multi_label, separator="|") == [["bee|cat"], [""]]
+    assert cells("tags", multi_label, never_empty=True) == [["bee cat"], ["cat"]]
+    tuned = submission.decide(multi_label, BREEDS, True, {"thresholds": [0.05, 0.3, 0.9]})
+    assert cells("tags", multi_label, decisions=tuned) == [["ant bee"], ["ant"]]
+    assert cells("zero_one", multi_label, decisions=tuned) == [["1", "1", "0"], ["1", "0", "0"]]
 
 
 def test_cut_points_decide_grades_in_their_natural_order():

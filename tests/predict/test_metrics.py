@@ -18,7 +18,7 @@ def single(seed: int, n: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return scores / scores.sum(1, keepdims=True), rng.permutation(np.arange(n) % classes)
 
 
-def several(seed: int, n: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def multi_label(seed: int, n: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     hot = rng.random((n, classes)) < 0.4
     hot[0], hot[1] = True, False
@@ -50,7 +50,7 @@ def test_single_label_metrics_are_scikit_learn_s(case):
 @settings(max_examples=40, deadline=None)
 @given(CASES)
 def test_multi_label_metrics_are_scikit_learn_s(case):
-    p, t = several(*case)
+    p, t = multi_label(*case)
     said = (p > 0.5).astype(int)
     for kind in ("macro", "micro", "weighted"):
         ours = getattr(metrics, f"f1_{kind}")(said, t)
@@ -81,7 +81,7 @@ def test_ranked_answers_by_their_definition(case, k):
     p = rng.random((n, classes))
     p /= p.sum(1, keepdims=True)
     t = rng.integers(0, classes, n)
-    hot = several(*case)[1]
+    hot = multi_label(*case)[1]
     total_one = total_many = missed = 0.0
     for row in range(n):
         ranked = sorted(range(classes), key=lambda c: -p[row, c])[:k]
@@ -163,7 +163,7 @@ def test_a_metric_that_does_not_fit_is_refused(name, task, classes, words):
 def test_every_metric_fits_some_job_and_a_perfect_answer_is_the_best(name):
     fits = metrics.named(name).fits
     if "multi" in fits:
-        t = several(0, 20, 3)[1]
+        t = multi_label(0, 20, 3)[1]
         t[:, 0] = t.sum(1) == 0  # no row without a label
         p, task = t.astype(float), "multi"
     else:

@@ -16,7 +16,7 @@ def single(seed, n=50, classes=4):
     return scoring.softmax(random.normal(0, 4, (n, classes))), random.integers(0, classes, n)
 
 
-def several(seed, n=50, classes=4):
+def multi_label(seed, n=50, classes=4):
     random = np.random.default_rng(seed)
     return scoring.sigmoid(random.normal(0, 4, (n, classes))), (random.random((n, classes)) < 0.4).astype(np.float32)
 
@@ -32,7 +32,7 @@ def test_single_label_figures_are_scikit_learns(seed):
 @settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_several_label_figures_are_scikit_learns(seed):
-    p, y = several(seed)
+    p, y = multi_label(seed)
     assert scoring.accuracy(p, y) == pytest.approx(1 - sk.hamming_loss(y, p > 0.5))
     expected = np.mean([sk.log_loss(y[:, c], p[:, c], labels=[0, 1]) for c in range(4)])
     assert scoring.log_loss(p, y) == pytest.approx(expected)

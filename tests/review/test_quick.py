@@ -228,8 +228,8 @@ def test_the_worst_class_comes_first_with_what_it_is_taken_for():
     assert [(row["name"], row["images"], row["right"]) for row in rows] == [("b", 3, 1), ("a", 2, 2)]
     assert [row["taken_for"] for row in rows] == [("c", 2), None]
     hot = np.array([[1, 0], [1, 1]], np.float32)
-    several = quick.class_rows(np.array([[0.9, 0.8], [0.2, 0.7]]), hot, ["x", "y"])
-    assert [(row["name"], row["images"], row["right"]) for row in several] == [("x", 2, 1), ("y", 1, 1)]
+    multi_label = quick.class_rows(np.array([[0.9, 0.8], [0.2, 0.7]]), hot, ["x", "y"])
+    assert [(row["name"], row["images"], row["right"]) for row in multi_label] == [("x", 2, 1), ("y", 1, 1)]
 
 
 def test_a_page_shows_names_as_text():

@@ -187,7 +187,7 @@ def test_several_labels_a_picture(tmp_path):
     records = trained(head(classes=3), tmp_path, y=hot)
     logits = torch.zeros(9, 3)
     assert 0 < records.epochs[-1]["valid_loss"] < 2 and 0 <= records.epochs[-1]["accuracy"] <= 1
-    assert scoring.probabilities_of(logits.numpy(), several=True) == pytest.approx(np.full((9, 3), 0.5))
+    assert scoring.probabilities_of(logits.numpy(), multi_label=True) == pytest.approx(np.full((9, 3), 0.5))
 
 
 def test_the_rate_of_each_mini_batch_is_the_formula(tmp_path):

@@ -52,8 +52,8 @@ def by_name(names: Sequence[str]) -> tuple[str, set[str]] | None:
     if not all(found) or len(joints) != 1 or not 1 < len(classes) <= 200 or min(classes.values()) < 2:
         return None
     kinds = "|".join(map(re.escape, sorted(classes, key=lambda kind: (-len(kind), kind))))
-    joint = re.escape(joints.pop())
-    return f"^(?P<label>{kinds}){joint or '(?=[0-9])'}", set(classes)
+    separator = re.escape(joints.pop())
+    return f"^(?P<label>{kinds}){separator or '(?=[0-9])'}", set(classes)
 
 
 def _json(root: Path, names: Iterable[str]) -> dict[str, object]:

@@ -50,11 +50,11 @@ def targets(table: pd.DataFrame, info: dict) -> np.ndarray:
     return hot
 
 
-def split_labels(cell: str, joint: str | None) -> tuple[str, ...]:
+def split_labels(cell: str, separator: str | None) -> tuple[str, ...]:
     """The class names in a label cell, each once. Without a separator the cell is one name, spaces and all."""
-    if joint is None:
+    if separator is None:
         return (cell,) if cell else ()
-    return tuple(dict.fromkeys(name for part in cell.split(joint) if (name := part.strip())))
+    return tuple(dict.fromkeys(name for part in cell.split(separator) if (name := part.strip())))
 
 
 def read_folds(path: str | os.PathLike) -> pd.DataFrame:

@@ -15,9 +15,9 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
 
 
-def probabilities_of(logits: np.ndarray, several: bool) -> np.ndarray:
+def probabilities_of(logits: np.ndarray, multi_label: bool) -> np.ndarray:
     """`sigmoid` where an image may have several labels, else `softmax`: in the shape of ``logits`` (..., classes)."""
-    return sigmoid(logits) if several else softmax(logits)
+    return sigmoid(logits) if multi_label else softmax(logits)
 
 
 def losses(probabilities: np.ndarray, targets: np.ndarray, clip: float = 1e-15) -> np.ndarray:

@@ -55,12 +55,12 @@ def equal_weights(members: Sequence[Member]) -> np.ndarray:
     return (own / max(1, own.sum()) + runs) / (min(1, own.sum()) + runs.sum())
 
 
-def of_network(probabilities: np.ndarray, weights: str, average: str, several: bool) -> np.ndarray:
+def of_network(probabilities: np.ndarray, weights: str, average: str, multi_label: bool) -> np.ndarray:
     """The members that one network makes, of its probabilities (views, n, classes): the plain view and, with more views
     than that, their mean: (1 or 2, n, classes). weights, average: tta's."""
     if len(probabilities) == 1:
         return probabilities
-    mean = mean_members(probabilities, view_weights(len(probabilities) - 1, weights), average, not several)
+    mean = mean_members(probabilities, view_weights(len(probabilities) - 1, weights), average, not multi_label)
     return np.stack([probabilities[0], mean])
 
 
@@ -70,7 +70,7 @@ class Blend(NamedTuple):
     members: Sequence[Member]
     weights: np.ndarray
     average: str
-    several: bool
+    multi_label: bool
 
     def __call__(self, stack: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         """(members, n, classes) to (n, classes), with other weights where they are given; they need not sum to 1."""
@@ -78,7 +78,7 @@ class Blend(NamedTuple):
         used = np.flatnonzero(weights > 0)
         if len(used) == 1:
             return stack[used[0]]
-        return mean_members(stack[used], weights[used] / weights.sum(), self.average, not self.several)
+        return mean_members(stack[used], weights[used] / weights.sum(), self.average, not self.multi_label)
 
     def by_plain_view(self) -> "Blend":
         """The same networks with the same weights, each by its plain view alone."""
@@ -116,11 +116,11 @@ def written(blend: Blend) -> list[dict]:
     ]
 
 
-def read(chosen: Mapping, average: str = "arithmetic", several: bool = False) -> Blend:
+def read(chosen: Mapping, average: str = "arithmetic", multi_label: bool = False) -> Blend:
     """The blend that `written` wrote into chosen.json."""
     rows = chosen["members"]
     members = [Member(row["stage"], row["network"], row["views"]) for row in rows]
-    return Blend(members, np.array([row["weight"] for row in rows]), average, several)
+    return Blend(members, np.array([row["weight"] for row in rows]), average, multi_label)
 
 
 def views_of(members: Sequence[Member]) -> dict[tuple[str, str], int]:
@@ -133,24 +133,24 @@ def views_of(members: Sequence[Member]) -> dict[tuple[str, str], int]:
     return found
 
 
-def mean_of_folds(of_folds: Sequence[np.ndarray], average: str, several: bool) -> np.ndarray:
+def mean_of_folds(of_folds: Sequence[np.ndarray], average: str, multi_label: bool) -> np.ndarray:
     """What the folds answer together, each counting alike: (n, classes) each, and in all."""
     if len(of_folds) == 1:
         return of_folds[0]
     equal = np.full(len(of_folds), 1 / len(of_folds))
-    return mean_members(np.stack(of_folds), equal, average, not several)
+    return mean_members(np.stack(of_folds), equal, average, not multi_label)
 
 
 # ---- greedy selection
 
 
-def greedy(stack: np.ndarray, loss: Callable[[np.ndarray], float], average: str, several: bool) -> np.ndarray:
+def greedy(stack: np.ndarray, loss: Callable[[np.ndarray], float], average: str, multi_label: bool) -> np.ndarray:
     """Weights by forward selection with replacement (Caruana et al. 2004): add, each round, the member that helps most.
 
     stack: (members, n, classes). The weights are the counts after the round of least loss; a member may stay at 0.
     Ties go to the earlier member.
     """
-    link, back = _mean_space(average, several)
+    link, back = _mean_space(average, multi_label)
     linked = np.stack([link(p) for p in stack])
     counts, total = np.zeros(len(stack)), np.zeros_like(linked[0])
     best, best_counts, since = np.inf, counts, 0
@@ -176,11 +176,11 @@ def bagged(fit: Callable[[np.ndarray], np.ndarray], n: int) -> np.ndarray:
     return np.mean([fit(rows) for rows in samples], 0)
 
 
-def _mean_space(average: str, several: bool) -> tuple[Callable, Callable]:
+def _mean_space(average: str, multi_label: bool) -> tuple[Callable, Callable]:
     """The functions between which a mean is a plain sum: logarithms for a geometric one."""
     if average == "arithmetic":
         return (lambda p: p), (lambda mean: mean)
-    if several:
+    if multi_label:
         return (lambda p: np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(1 - p, 1e-300))), scoring.sigmoid
     return (lambda p: np.log(np.maximum(p, 1e-300))), scoring.softmax
 

@@ -127,7 +127,7 @@ def greedy_blend(stack: np.ndarray, targets: np.ndarray, equal: Blend, judge: Ju
                 return float(-np.log(np.maximum(probabilities, tuning.TINY)).mean())
             return sign * (judge(probabilities, truth) if by_metric else scoring.log_loss(probabilities, truth))
 
-        return ensembles.greedy(stack[:, rows], loss, equal.average, equal.several)
+        return ensembles.greedy(stack[:, rows], loss, equal.average, equal.multi_label)
 
     found = ensembles.bagged(weights, len(targets))
     found = np.where(found < min(ensembles.LEAST_WEIGHT, found.max()), 0, found)

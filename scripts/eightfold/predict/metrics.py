@@ -201,13 +201,13 @@ def check_fit(name: str, task: str, classes: Sequence[str], ordered: bool = Fals
         raise UserError(f"metric: {name} asks for {k} of {len(classes)} classes; k must be 1 to {len(classes) - 1}")
 
 
-def decisions(probabilities: np.ndarray, several: bool, thresholds=0.5, cut_points=None, order=None) -> np.ndarray:
-    """What is answered: the likeliest class (n,) int64, or where labels are ``several`` 0/1 (n, classes).
+def decisions(probabilities: np.ndarray, multi_label: bool, thresholds=0.5, cut_points=None, order=None) -> np.ndarray:
+    """What is answered: the likeliest class (n,) int64, or where labels are ``multi_label`` 0/1 (n, classes).
 
     thresholds: one number, or one per class. cut_points: rising, one fewer than grades; a row's expected grade, over
     the classes in the ``order`` of grades, is cut by them.
     """
-    if several:
+    if multi_label:
         return (probabilities > np.asarray(thresholds)).astype(np.int64)
     if cut_points is None:
         return probabilities.argmax(1)

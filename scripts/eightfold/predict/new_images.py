@@ -69,11 +69,11 @@ def combined(of_folds: Sequence[Mapping[str, np.ndarray]], blend: Blend, tta: Ma
     for logits in of_folds:
         stack = []
         for member in blend.members:
-            of_views = scoring.probabilities_of(logits[f"{member.stage}.{member.network}"], blend.several)
-            made = ensembles.of_network(of_views, tta["weights"], tta["average"], blend.several)
+            of_views = scoring.probabilities_of(logits[f"{member.stage}.{member.network}"], blend.multi_label)
+            made = ensembles.of_network(of_views, tta["weights"], tta["average"], blend.multi_label)
             stack.append(made[0 if member.views == 1 else 1])
         answers.append(blend(np.stack(stack)))
-    return ensembles.mean_of_folds(answers, blend.average, blend.several)
+    return ensembles.mean_of_folds(answers, blend.average, blend.multi_label)
 
 
 def answers(

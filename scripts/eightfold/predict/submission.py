@@ -113,15 +113,15 @@ def answers_per_row(sample: pd.DataFrame | None, classes: Sequence[str], given: 
     return min(given or TOP_K, len(classes))
 
 
-def decide(probabilities: np.ndarray, classes: Sequence[str], several: bool, tuned: dict) -> np.ndarray:
-    """What is answered: the class (n,) int64 or, where labels are ``several``, 0/1 (n, classes).
+def decide(probabilities: np.ndarray, classes: Sequence[str], multi_label: bool, tuned: dict) -> np.ndarray:
+    """What is answered: the class (n,) int64 or, where labels are ``multi_label``, 0/1 (n, classes).
 
     ``tuned`` may hold thresholds (one, or one per class; else 0.5) and cut_points: the mean grade of a row, over
     the rising classes, is cut by them.
     """
     thresholds, cuts = tuned.get("thresholds"), tuned.get("cut_points")
     order = None if cuts is None else metrics.grade_order(classes)
-    return metrics.decisions(probabilities, several, 0.5 if thresholds is None else thresholds, cuts, order)
+    return metrics.decisions(probabilities, multi_label, 0.5 if thresholds is None else thresholds, cuts, order)
 
 
 class Layout(NamedTuple):
@@ -158,7 +158,7 @@ def table(
     classes, n = list(classes), len(probabilities)
     single = bool(n == 0 or np.allclose(probabilities.sum(1), 1, atol=1e-6))
     if decisions is None:
-        decisions = decide(probabilities, classes, several=kind == "tags" or not single, tuned={})
+        decisions = decide(probabilities, classes, multi_label=kind == "tags" or not single, tuned={})
     default = classes if kind in ("probabilities", "zero_one") else [layout.label_column]
     names = default if sample is None else list(sample.columns[1:])
     per_class = kind in ("probabilities", "zero_one")
@@ -226,8 +226,10 @@ def problems(
             result.append("cells that are neither 0 nor 1")
     else:
         allowed = {str(i) for i in range(len(classes))} if kind == "index" else set(classes)
-        several = kind in ("tags", "top_k")
-        answers = [cell.split(separator) if several and cell else [cell] * (not several) for cell in found.iloc[:, 1]]
+        multi_label = kind in ("tags", "top_k")
+        answers = [
+            cell.split(separator) if multi_label and cell else [cell] * (not multi_label) for cell in found.iloc[:, 1]
+        ]
         strange = sorted({name for names in answers for name in names} - allowed)
         if strange:
             result.append(f"labels that are not classes: {strange[:5]}")

@@ -66,11 +66,11 @@ def cross_fitted(fit: Callable, apply: Callable, parts: np.ndarray, *arrays: np.
 # ---- temperature
 
 
-def with_temperature(probabilities: np.ndarray, temperature: float, several: bool) -> np.ndarray:
+def with_temperature(probabilities: np.ndarray, temperature: float, multi_label: bool) -> np.ndarray:
     """Probabilities whose logits are divided by ``temperature``: above 1 less sure, below 1 surer. 1 changes nothing."""
     if temperature == 1:
         return probabilities
-    if several:
+    if multi_label:
         p = np.clip(probabilities, TINY, 1 - 1e-12)
         return scoring.sigmoid(np.log(p / (1 - p)) / temperature)
     return scoring.softmax(np.log(np.maximum(probabilities, TINY)) / temperature)
@@ -95,9 +95,9 @@ def golden_section(f: Callable[[float], float], low: float, high: float, toleran
 
 def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> float:
     """The temperature of least log loss (Guo et al. 2017), from 1/20 to 20; the loss is convex in its inverse."""
-    several = targets.ndim == 2
+    multi_label = targets.ndim == 2
     found = golden_section(
-        lambda t: scoring.log_loss(with_temperature(probabilities, float(np.exp(t)), several), targets), -3, 3
+        lambda t: scoring.log_loss(with_temperature(probabilities, float(np.exp(t)), multi_label), targets), -3, 3
     )
     return float(np.exp(found))
 
@@ -105,10 +105,10 @@ def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> float:
 # ---- clip
 
 
-def clipped(probabilities: np.ndarray, clip: float, several: bool) -> np.ndarray:
+def clipped(probabilities: np.ndarray, clip: float, multi_label: bool) -> np.ndarray:
     """Probabilities kept within [clip, 1 - clip]; rows of a single-label job sum to 1 again."""
     p = np.clip(probabilities, clip, 1 - clip) if clip else probabilities
-    return p if several or not clip else p / p.sum(1, keepdims=True)
+    return p if multi_label or not clip else p / p.sum(1, keepdims=True)
 
 
 def fit_clip(probabilities: np.ndarray, targets: np.ndarray) -> float:
@@ -186,7 +186,7 @@ def tune(probabilities: np.ndarray, targets: np.ndarray, parts: np.ndarray, judg
 
     probabilities: out-of-fold (n, classes). A step is used if its cross-fitted figure is better than the one before.
     """
-    several = targets.ndim == 2
+    multi_label = targets.ndim == 2
     values, steps = untuned(judge.name), []
     if len(targets) < 10 or len(np.unique(parts)) < 2:
         return Tuned(values, steps, probabilities, None)
@@ -197,16 +197,16 @@ def tune(probabilities: np.ndarray, targets: np.ndarray, parts: np.ndarray, judg
     if settings["temperature"]:
         value = fit_temperature(probabilities, targets)
         honest = cross_fitted(
-            fit_temperature, lambda t, p, _: with_temperature(p, t, several), parts, probabilities, targets
+            fit_temperature, lambda t, p, _: with_temperature(p, t, multi_label), parts, probabilities, targets
         )
         before, after = loss(probabilities), loss(honest)
-        in_sample = loss(with_temperature(probabilities, value, several))
+        in_sample = loss(with_temperature(probabilities, value, multi_label))
         used = after < before
         steps.append(_step("temperature", value, "log_loss", before, in_sample, after, used))
         if used:
             values["temperature"], fitted, probabilities = (
                 value,
-                with_temperature(probabilities, value, several),
+                with_temperature(probabilities, value, multi_label),
                 honest,
             )
         else:
@@ -216,21 +216,21 @@ def tune(probabilities: np.ndarray, targets: np.ndarray, parts: np.ndarray, judg
     # From here on ``fitted`` holds what the submission will cut, ``probabilities`` what each row would get unseen.
     if settings["clip"] and judge.name == "log_loss":
         value = fit_clip(fitted, targets)
-        honest = cross_fitted(fit_clip, lambda c, p, _: clipped(p, c, several), parts, probabilities, targets)
+        honest = cross_fitted(fit_clip, lambda c, p, _: clipped(p, c, multi_label), parts, probabilities, targets)
         before, after = loss(probabilities), loss(honest)
         used = value > 0 and after < before
-        steps.append(_step("clip", value, "log_loss", before, loss(clipped(fitted, value, several)), after, used))
+        steps.append(_step("clip", value, "log_loss", before, loss(clipped(fitted, value, multi_label)), after, used))
         values["clip"] = value if used else 0.0
     return _with_decisions(values, steps, probabilities, fitted, targets, parts, judge, settings)
 
 
 def _with_decisions(values, steps, probabilities, fitted, targets, parts, judge, settings) -> Tuned:
     """The last step of `tune`: thresholds or cut points, where the metric judges decisions."""
-    several = targets.ndim == 2
+    multi_label = targets.ndim == 2
     if judge.metric.judges != "decisions":
         return Tuned(values, steps, probabilities, None)
     decided = judge.decide(probabilities)
-    if several and settings["thresholds"] != "none":
+    if multi_label and settings["thresholds"] != "none":
         each = settings["thresholds"] == "per_class" and probabilities.shape[1] <= MOST_CLASSES
         what, fit = "thresholds", fit_thresholds if each else fit_threshold
     elif judge.metric.tunes == "cut_points":

@@ -43,9 +43,9 @@ def find(data: dict, store: Store) -> tuple[list[Candidate], str | None]:
     places = _Places(data, store, files)
     tests = _test(places)
     if data["source"] in ("folders", "filename"):
-        labelled, joint = _named(places), None
+        labelled, label_separator = _named(places), None
     else:
-        labelled, joint = _tabled(places, {test.path for test in tests})
+        labelled, label_separator = _tabled(places, {test.path for test in tests})
     reasons = {row.path: _unsafe("".join((row.path, row.id, *row.labels))) for row in labelled + tests}
     unsafe = [f"{path!a}: {reason}" for path, reason in reasons.items() if reason]
     if unsafe:
@@ -53,7 +53,7 @@ def find(data: dict, store: Store) -> tuple[list[Candidate], str | None]:
     both = {row.path for row in labelled} & {row.path for row in tests}
     if both:
         log.warning("Warning: %d pictures are both labelled and in the test set:%s", len(both), listed(sorted(both)))
-    return labelled + tests, joint
+    return labelled + tests, label_separator
 
 
 class _Places:
@@ -185,14 +185,14 @@ def _tabled(places: _Places, tests: set[str]) -> tuple[list[Candidate], str | No
         )
     listings = [("labels", "train")] + [("valid", "valid")] * (data["valid"] is not None)
     found = {key: tables.rows(places.store, data, key, labelled=True) for key, _ in listings}
-    joint = tables.separator(data, [row for rows in found.values() for row in rows])
+    label_separator = tables.separator(data, [row for rows in found.values() for row in rows])
     folder, pictures = places.pictures("train", data["train"])
     rows, stands = [], []
     for key, split in listings:
         table = root / data[key]
         for row in found[key]:
             path, problem = places.of_row(table, row, folder)
-            if not problem and not row.labels and (joint is None or joint == data["separator"]):
+            if not problem and not row.labels and (label_separator is None or label_separator == data["separator"]):
                 problem = "no label"
             problem = problem and f"{table.name} {row.place}: {problem}"
             rows.append(Candidate(row.id, path, split, row.labels, problem, row.group, row.fold))
@@ -206,7 +206,7 @@ def _tabled(places: _Places, tests: set[str]) -> tuple[list[Candidate], str | No
         if path not in known:
             name = path.removeprefix(folder).removesuffix(data["suffix"])
             rows.append(Candidate(name, path, "train", problem=f"no label: {table.name} does not name it"))
-    return rows, joint
+    return rows, label_separator
 
 
 # ---- test rows

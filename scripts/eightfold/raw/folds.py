@@ -41,13 +41,13 @@ def with_alike(unit: np.ndarray, pairs: np.ndarray, classes: Sequence, most: int
     A chain of look-alikes can run through a whole class, of X-rays or of plain tiles. So what would be larger than ``most``
     rows, or would leave all pictures of a class in one unit, stays as it was.
     """
-    joint = merged(len(unit), [*enumerate(unit.tolist()), *map(tuple, pairs.tolist())])
+    joined = merged(len(unit), [*enumerate(unit.tolist()), *map(tuple, pairs.tolist())])
     kinds = np.unique(np.asarray(classes), return_inverse=True)[1]
-    before, after = (np.unique(np.column_stack([kinds, of]), axis=0) for of in (unit, joint))  # (class, unit) pairs
+    before, after = (np.unique(np.column_stack([kinds, of]), axis=0) for of in (unit, joined))  # (class, unit) pairs
     whole = (np.bincount(after[:, 0]) == 1) & (np.bincount(before[:, 0]) > 1)
-    torn = np.bincount(joint, minlength=len(unit)) > most
+    torn = np.bincount(joined, minlength=len(unit)) > most
     torn[after[whole[after[:, 0]], 1]] = True
-    return np.where(torn[joint], unit, joint)
+    return np.where(torn[joined], unit, joined)
 
 
 def fastai07(n: int, folds: int) -> np.ndarray:
@@ -93,8 +93,8 @@ def assign(table: pd.DataFrame, info: dict, split: dict, seed: int, near: np.nda
         _column(labelled, "group", "data.group")
         hot = _hot(labelled, info) if split["method"] == "stratified_grouped" else None
         unit = units(labelled, "group")
-        joint = with_alike(unit, alike, labelled["labels"], len(rows) // split["folds"])
-        unit = joint if len(np.unique(joint)) >= split["folds"] else unit
+        joined = with_alike(unit, alike, labelled["labels"], len(rows) // split["folds"])
+        unit = joined if len(np.unique(joined)) >= split["folds"] else unit
         # A unit goes by the group of its first picture, which no other unit has.
         fold = grouped(labelled["group"].to_numpy(str)[unit], split["folds"], seed, hot)
     else:

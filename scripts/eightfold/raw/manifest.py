@@ -66,10 +66,10 @@ def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lamb
     classes = _classes(data, rows, [row for row, _ in kept])
     if data["ordered"]:
         classes = [classes[place] for place in rising(classes)]
-    joint = separator or ""
+    label_separator = separator or ""
     records = [
         (
-            *(row.id, row.path, row.split, joint.join(row.labels), row.group, row.fold),
+            *(row.id, row.path, row.split, label_separator.join(row.labels), row.group, row.fold),
             *(*look[:5], "unreadable" if row.problem else "ok"),
         )
         for row, look in kept

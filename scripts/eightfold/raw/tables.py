@@ -86,7 +86,7 @@ def separator(data: dict, labelled: Collection[Row]) -> str | None:
     if not many:
         return None
     names = {name for row in labelled for name in row.labels}
-    free = [joint for joint in JOINTS if not any(joint in name for name in names)]
+    free = [separator for separator in JOINTS if not any(separator in name for name in names)]
     if not free:
         raise UserError(f"{data['root']}: the class names hold each of {JOINTS!r}; rename a class, so that one is free")
     return free[0]

@@ -48,7 +48,7 @@ def card(
     """The card as text. The mappings are metrics.json, manifest.json, folds.json and review/tables.json."""
     classes, counts = manifest_identity["classes"], manifest_identity["counts"]
     model, stages = config["model"], config["recipe"]
-    several = manifest_identity["task"] == "multi"
+    multi_label = manifest_identity["task"] == "multi"
     shown = ", ".join(map(_cell, classes[:50])) + (f" and {len(classes) - 50} more" if len(classes) > 50 else "")
     found = [row for row in tables.get("per_class", []) if row.get("recall") is not None]
     worst = sorted(found, key=lambda row: row["recall"])[:WORST]
@@ -74,11 +74,11 @@ def card(
     return f"""# Model card: {_cell(run)}
 
 A {model["arch"]} ({_cell(start)}) trained by the eight steps of fast.ai's 2018 course to tell {len(classes)} classes apart
-{"(a picture may have several)" if several else "(one a picture)"}: {shown}.
+{"(a picture may have several)" if multi_label else "(one a picture)"}: {shown}.
 
 ## Intended use
 
-- Pictures of the kind it was trained on, of these classes and no others. It has no answer for "none of them"{"" if several else ": a picture of something else gets one of the classes all the same"}.
+- Pictures of the kind it was trained on, of these classes and no others. It has no answer for "none of them"{"" if multi_label else ": a picture of something else gets one of the classes all the same"}.
 - As help for a person, or for a competition. Nobody has judged it for decisions about people, health or safety.
 
 ## Figures

@@ -13,14 +13,14 @@ import pandas as pd
 THRESHOLD = 0.5  # several labels: a class is predicted above this probability
 
 
-def _several(targets: np.ndarray) -> bool:
+def _multi_label(targets: np.ndarray) -> bool:
     return targets.ndim == 2
 
 
 def predicted(probabilities: np.ndarray, targets: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
     """Predictions in the shape of ``targets``: the likeliest class (the first of equals), or each class above
     the threshold."""
-    if _several(targets):
+    if _multi_label(targets):
         return (probabilities > threshold).astype(np.int64)
     return probabilities.argmax(1) if len(probabilities) else np.zeros(0, dtype=np.int64)
 
@@ -28,12 +28,12 @@ def predicted(probabilities: np.ndarray, targets: np.ndarray, threshold: float =
 def right(probabilities: np.ndarray, targets: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
     """(n,) bool: the image's class, or every one of its labels, is predicted."""
     same = predicted(probabilities, targets, threshold) == targets
-    return same.all(1) if _several(targets) else same
+    return same.all(1) if _multi_label(targets) else same
 
 
 def truth_probability(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """(n,) probability given to the truth: of the actual class, or the mean over the classes of p or 1 - p."""
-    if _several(targets):
+    if _multi_label(targets):
         return np.where(targets > 0, probabilities, 1 - probabilities).mean(1)
     return probabilities[np.arange(len(targets)), targets]
 
@@ -48,7 +48,7 @@ def names_of(choice: np.ndarray, classes: Sequence[str]) -> str:
 def confidence(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """(n,) how sure a prediction is, right or wrong: the largest probability (least is 1/C), or the mean distance of
     the classes' probabilities from 0.5."""
-    return np.abs(probabilities - 0.5).mean(1) if _several(targets) else probabilities.max(1, initial=0)
+    return np.abs(probabilities - 0.5).mean(1) if _multi_label(targets) else probabilities.max(1, initial=0)
 
 
 def confusion(probabilities: np.ndarray, targets: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
@@ -59,7 +59,7 @@ def confusion(probabilities: np.ndarray, targets: np.ndarray, threshold: float =
     """
     classes = probabilities.shape[1]
     guess = predicted(probabilities, targets, threshold)
-    if _several(targets):
+    if _multi_label(targets):
         targets = targets.astype(np.int64)
         matrix = (targets * (1 - guess)).T @ ((1 - targets) * guess)
         return matrix + np.diag((targets * guess).sum(0))
@@ -84,7 +84,7 @@ def per_class(
     """A row per class: count of images that have it, predicted, precision, recall, accuracy (of the question "is it
     this class?", over all images). A share of nothing is NaN."""
     guess = predicted(probabilities, targets, threshold)
-    if not _several(targets):
+    if not _multi_label(targets):
         guess, targets = (np.eye(len(classes), dtype=np.int64)[column] for column in (guess, targets))
     targets = targets.astype(np.int64)
     found, count, claimed = (guess * targets).sum(0), targets.sum(0), guess.sum(0)
@@ -108,7 +108,7 @@ def _by_class(rows: np.ndarray, score: np.ndarray, group: np.ndarray, number: in
 
 def _group(targets: np.ndarray) -> np.ndarray:
     """(n,) what images are grouped by: the actual class; all alike where they have several."""
-    return np.zeros(len(targets), dtype=np.int64) if _several(targets) else targets
+    return np.zeros(len(targets), dtype=np.int64) if _multi_label(targets) else targets
 
 
 def most_correct(probabilities: np.ndarray, targets: np.ndarray, number: int) -> np.ndarray:
@@ -141,7 +141,7 @@ def calibration_bins(probabilities: np.ndarray, targets: np.ndarray, bins: int =
     One label: the confidence is the largest probability. Several: each class of each image is a decision of
     confidence max(p, 1 - p).
     """
-    if _several(targets):
+    if _multi_label(targets):
         sure = np.maximum(probabilities, 1 - probabilities).ravel()
         hit = ((probabilities > THRESHOLD) == (targets > 0)).ravel()
     else:
@@ -161,7 +161,7 @@ def calibration_bins(probabilities: np.ndarray, targets: np.ndarray, bins: int =
 def losses(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """(n,) log loss of each image in nats (several labels: mean over the classes), probabilities kept off 0."""
     tiny = np.finfo(np.float64).eps
-    if _several(targets):
+    if _multi_label(targets):
         return -np.log(np.clip(np.where(targets > 0, probabilities, 1 - probabilities), tiny, 1)).mean(1)
     return -np.log(np.clip(truth_probability(probabilities, targets), tiny, 1))
 

@@ -49,14 +49,14 @@ class Records:
 
 
 def epoch_batches(
-    rows: np.ndarray, batch_size: int, seed: int, stage: str, epoch: int, chances: np.ndarray | None = None
+    rows: np.ndarray, batch_size: int, seed: int, stage: str, epoch: int, weights: np.ndarray | None = None
 ) -> list[np.ndarray]:
-    """The rows of an epoch in mini-batches, shuffled by (seed, stage, epoch) alone; with ``chances`` drawn by them.
+    """The rows of an epoch in mini-batches, shuffled by (seed, stage, epoch) alone; with ``weights``, which sum to 1, drawn by them.
 
     Their sizes differ by one at most (`schedules.batches_of`).
     """
     source = generator(seed, "order", stage, epoch)
-    order = source.permutation(rows) if chances is None else source.choice(rows, len(rows), p=chances)
+    order = source.permutation(rows) if weights is None else source.choice(rows, len(rows), p=weights)
     return np.array_split(order, schedules.batches_of(len(order), batch_size))
 
 
@@ -272,7 +272,7 @@ def train(
     stepper = Stepper(net, device, bn_freeze, stage, regularise.loss_for(stage, targets, train_rows), ranks)
     ranks = stepper.ranks
     average = Average(stage.get("averaging", "none"), stage.get("ema_decay") or 0.0)
-    chances = regularise.sampling_weights(targets[train_rows]) if stage.get("sampler") == "balanced" else None
+    weights = regularise.sampling_weights(targets[train_rows]) if stage.get("sampler") == "balanced" else None
     start, records = _restore(resume, net, stepper, average, identity)
     total = per_epoch * sum(lengths)
     all_targets = torch.from_numpy(targets).to(device.device)
@@ -288,7 +288,7 @@ def train(
         for step in progress(left, len(left), f"train {stage['name']}", " batches", note=moment):
             epoch, i = divmod(step, per_epoch)
             if i == 0 or step == start:
-                batches = epoch_batches(train_rows, batch_size, seed, stage["name"], epoch, chances)
+                batches = epoch_batches(train_rows, batch_size, seed, stage["name"], epoch, weights)
                 began = time.monotonic()
             view = schedules.view_of(stage, epoch)
             factor = schedules.factor(stage, step, per_epoch, lengths)
@@ -404,9 +404,9 @@ def _end_epoch(
     if len(valid_rows):
         logits = ranks.together(lambda rows: logits_of(setting.net, setting.source, rows, 0, device), valid_rows)
         records.valid_logits = logits
-        chances = scoring.probabilities_of(logits, targets.ndim == 2)
-        records.valid_losses.append(scoring.losses(chances, targets[valid_rows]).astype(np.float32))
-        scores = scoring.figures(chances, targets[valid_rows])
+        probabilities = scoring.probabilities_of(logits, targets.ndim == 2)
+        records.valid_losses.append(scoring.losses(probabilities, targets[valid_rows]).astype(np.float32))
+        scores = scoring.figures(probabilities, targets[valid_rows])
         row.update(valid_loss=scores["log_loss"], accuracy=scores["accuracy"])
         line += f", valid loss {row['valid_loss']:.4f}, accuracy {row['accuracy']:.4f}"
     row["seconds"] = seconds
