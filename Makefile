@@ -35,15 +35,23 @@ BENCH  := .venv/.bench-$(shell cat envs/requirements.txt envs/requirements-bench
 SOLAR  := .venv/.solar-$(shell cat envs/requirements.txt envs/requirements-solar.txt | cksum | tr -cd '0-9')
 BROKEN := $(if $(shell .venv/bin/python -c 'import sys, pip; print(sys.prefix)' 2>/dev/null),,broken)
 
+# Snakemake plans all that lies below a job that it plans. So where the code that makes the manifest and the folds is new to a
+# run, they are made first, by themselves: if they come out as they were, the next plan has nothing below them.
+MAKERS = .setup/makers-$(shell cat scripts/manifest.py scripts/duplicates.py scripts/folds.py scripts/eightfold/raw/*.py 2>/dev/null | cksum | tr -cd '0-9')-$(subst /,_,$(or $(CONFIG),config.yaml))
+look = { [ -e '$(MAKERS)' ] || { $(call snakemake,look) --quiet && mkdir -p .setup && touch '$(MAKERS)'; }; }
+
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission quick report explore lr_find evaluate clean_cache predict export compare submit new extras solar plan slurm-test score bench check test torture doctor audit unlock lint format help broken
+.PHONY: submission quick report look explore lr_find evaluate clean_cache predict export compare submit new extras solar plan slurm-test score bench check test torture doctor audit unlock lint format help broken
 
-submission report explore lr_find evaluate clean_cache: $(READY) ## run the pipeline up to this target
+submission report lr_find evaluate: $(READY) ## run the pipeline up to this target
+	@$(look) && $(call snakemake,$@)
+
+explore look clean_cache: $(READY) ## plots of the data; the manifest and the folds alone; remove what runs share
 	@$(call snakemake,$@)
 
 quick: $(READY) ## the first answer, in about a minute: a linear layer on the starting network, its figure, submission_quick.csv
-	@$(call snakemake,$@)
+	@$(look) && $(call snakemake,$@)
 
 predict: $(READY) ## label the pictures in the folder IMAGES= by the finished run of CONFIG=
 	$(if $(IMAGES),,$(error say which pictures: make predict IMAGES=folder))
@@ -67,7 +75,7 @@ extras: $(EXTRA) ## the optional packages: ONNX, Kaggle, timm, .7z, DICOM, BSON,
 solar: CONFIG := examples/solar_cells.yaml
 solar: $(SOLAR) ## a real job out of the package registry (CC BY-NC-SA 4.0): defects of solar cells, scored
 	@.venv/bin/python scripts/unlock.py && .venv/bin/python -m snakemake solar_cells --cores $(CORES)
-	@$(call snakemake,submission)
+	@$(look) && $(call snakemake,submission)
 	@.venv/bin/python scripts/score_held_back.py data/solar_cells/held_back.csv results/solar_cells/submission.csv
 
 slurm-test: $(TOOLS) ## the pipeline on a real SLURM of two nodes, started here for the test (as root: installs it)

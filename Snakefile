@@ -6,7 +6,7 @@
 #   quick     quick_answer, write_quick_submission      the linear stage alone
 #   review    review, timings, report
 #
-# Targets: submission (default), evaluate, quick, report, explore, lr_find, clean_cache.
+# Targets: submission (default), evaluate, quick, report, explore, lr_find, look, clean_cache.
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -39,11 +39,12 @@ onstart:
 
 
 onsuccess:
-    last_words(closing_summary(plan.run, plan.predict_folder if plan.config["predict"]["images"] else None))
+    if set(workflow.dag_settings.targets) != {"look"}:
+        last_words(closing_summary(plan.run, plan.predict_folder if plan.config["predict"]["images"] else None))
 
 
 onerror:
-    print("What is finished stays finished: mend the cause and run the same command again.")
+    print("What is finished stays finished: fix the cause and run the same command again.")
     last_words(closing_failure([log] if isinstance(log, str) else log))
 
 
@@ -73,6 +74,15 @@ rule quick:
         "<run>/metrics_quick.json",
         "<run>/report_quick.html",
         ["<run>/submission_quick.csv"] if plan.has_test else [],
+    localrule: True
+
+
+# What all else is made from. After an edit of the code that reads raw data, or an upgrade, `make` asks for this first: where
+# the same manifest and folds come out again, nothing below them is made again.
+rule look:
+    input:
+        "<data>/manifest.json",
+        "<run>/folds.json",
     localrule: True
 
 

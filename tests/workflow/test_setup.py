@@ -129,6 +129,7 @@ def test_the_makefile_has_its_targets_and_passes_its_variables_on():
     ]:
         assert planned(target), target
     assert "snakemake submission --cores all" in planned()
+    assert planned().index("snakemake look --cores all") < planned().index("snakemake submission")
     assert "snakemake report --cores 2 --configfile my.yaml" in planned("report", "CORES=2", "CONFIG=my.yaml")
     assert "snakemake evaluate --summary" in planned("plan", "TARGET=evaluate")
     assert "predict={images: 'new ones'}" in planned("predict", "IMAGES=new ones")

@@ -186,6 +186,17 @@ def test_touched_files_rerun_nothing(finished, tmp_path):
     assert touched.planned() == {}
 
 
+def test_a_reader_whose_manifest_stays_as_it_was_retrains_nothing(finished, tmp_path):
+    edited = finished.copy(tmp_path / "edited")
+    reader = edited["scripts/eightfold/raw/tables.py"]
+    source = reader.read_text(encoding="utf-8")
+    assert "known, 1, 0.5)" in source  # how near a name has to be, to be suggested
+    reader.write_text(source.replace("known, 1, 0.5)", "known, 1, 0.45)"), encoding="utf-8")
+    assert {"manifest", "folds", "train"} <= set(edited.planned())
+    edited.run("look")  # as make does
+    assert set(edited.planned()) == {"timings", "report"}
+
+
 def test_one_more_picture_reruns_all_but_the_weights(copy):
     path = copy["pictures/train/bars/one_more.png"]
     picture("bars", 50).save(path)
