@@ -8,6 +8,7 @@ import time
 
 import torch
 from fastai.vision.all import *  # noqa: F403 - as its users do
+from fastai_parts import Bfloat16
 
 GIVEN = json.loads(sys.argv[1])
 MODELS = {"mobilenet_v2": __import__("torchvision").models.mobilenet_v2}
@@ -26,18 +27,6 @@ def loaders(size: int):
         batch_tfms=tfms,
         bs=GIVEN["batch"],
     )
-
-
-class Bfloat16(Callback):
-    """Autocast on the CPU, which fastai's own mixed precision does not do."""
-
-    def before_batch(self):
-        self.cast = torch.autocast("cpu", torch.bfloat16)
-        self.cast.__enter__()
-
-    def after_pred(self):
-        self.cast.__exit__(None, None, None)
-        self.learn.pred = to_float(self.pred)
 
 
 def learner():

@@ -30,16 +30,16 @@ class Recipe(NamedTuple):
 
 
 def recipe_of(arch: str, weights: str, cycles: int) -> Recipe:
-    """The default recipe's stages, with so many cycles of all layers at each size."""
+    """The course's stages, which fastai has too: the default recipe without its linear one, with so many cycles of all layers."""
     small = (("head_plain", 224, "head", 1, 1), ("head", 224, "head", 3, 1), ("all", 224, "all", cycles, 2))
     large = (("head_299", 299, "head", 3, 1), ("all_299", 299, "all", cycles, 2))
     return Recipe(arch, weights, small + large)
 
 
-# The default recipe and its network, from random weights: seconds. The finder runs before head_plain, head and all.
+# The course's recipe and its network, from random weights: seconds. The finder runs before head_plain, head and all.
 DEFAULT = recipe_of("resnet34", "none", 3)
 # With ImageNet's weights few epochs are enough, and more over-fit (examples/ants_bees.yaml): seconds, and what is reached.
-# Both sides are told the rate of all layers, and find those of the heads.
+# Both sides are given the rate of all layers, and find those of the heads.
 FINE = recipe_of("mobilenet_v2", str(WEIGHTS), 2)
 FASTAI_RATE = 2e-3  # fastai's default for a head; both sides run their finder, fastai's user reads the rate off it
 
