@@ -148,12 +148,14 @@ def test_a_recipe_for_fine_tuning_that_stops_by_itself_and_ends_with_a_linear_st
     until = {"cycles": 3, "until": "over_fitting"}
     options = {"layer_decay": 0.7, "warmup": 0.2, "grad_clip": 1.0, "weight_decay": 0.01, "weight_decay_on": "weights"}
     last = LINEAR | {"name": "last"}
-    recipe = [LINEAR, HEAD | {"augment": True} | until, ALL | {"optimizer": "adamw"} | options | until, last]
+    before = HEAD | {"name": "before"}  # it holds the images back for the two that go on from it
+    recipe = [LINEAR, before, HEAD | {"augment": True} | until, ALL | {"optimizer": "adamw"} | options | until, last]
     job = changed(recipe=recipe)
     run_in_this_process(job, "results/tiny/submission.csv", "results/tiny/review/cam_most_incorrect.svg")
     run = tmp_path / "results/tiny/fold0"
-    told = {name: read_json(run / name / "stage.json") for name in ("linear", "head", "all", "last")}
+    told = {name: read_json(run / name / "stage.json") for name in ("linear", "before", "head", "all", "last")}
     # 24 train images: the stages that `until` concerns learn from nine in ten of them, the linear ones from all.
+    assert told["before"]["images"]["train"] == 21 and told["before"]["held_back"]["losses"] == []
     for name in ("head", "all"):
         losses, epochs = told[name]["held_back"]["losses"], told[name]["epochs"]
         assert told[name]["held_back"]["images"] == 3 and told[name]["images"] == {"train": 21, "valid": 8}

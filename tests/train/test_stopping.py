@@ -102,6 +102,13 @@ def test_a_stage_that_gains_to_its_end_goes_through_all_its_cycles(tmp_path):
     assert records.valid_logits is not None
 
 
+def test_a_stage_that_another_goes_on_from_holds_the_images_back_and_goes_through_all_its_cycles(tmp_path):
+    stage, one, other = {**STAGE, "cycles": 6, "cycle_mult": 1}, head(), head()
+    records = trained(one, tmp_path, source=Held(), stage=stage, held_back=np.arange(21, 27))
+    trained(other, tmp_path / "other", source=Held(), stage=stage)
+    assert len(records.epochs) == 6 and records.best.losses == [] and records.kept is None and same(one, other)
+
+
 @pytest.mark.parametrize("step", range(0, 12, 2))
 def test_killed_at_any_step_it_ends_in_the_same_bits(tmp_path, step):
     held, calls, whole = np.arange(21, 27), 0, head()

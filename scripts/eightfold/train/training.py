@@ -247,8 +247,8 @@ def train(
 ) -> Records:
     """Train the setting's net through a stage, in place, and record each mini-batch and epoch.
 
-    It ends as the stage's average, where there is one, or as the network of the best cycle, where rows are held back: the
-    stage then ends after the first cycle that does not lower their loss, or after all of its cycles.
+    It ends as the stage's average, where there is one, or, `until` over-fitting, as the network of the best cycle: the stage
+    then ends after the first cycle that does not lower the loss on the rows held back, or after all of its cycles.
 
     stage: name, augment, first_view, cycles, cycle_len, cycle_mult, and its options (min_steps, regularise, averaging),
     each off where absent. lrs: the rate of each of `nets.rate_groups` at the start of a cycle. resume: the file that holds
@@ -258,10 +258,7 @@ def train(
 
     Raises UserError when the loss is not a number, naming step, rate and images; SystemExit after SIGTERM.
     """
-    net, source, targets, train_rows, held_back = (
-        *(setting.net, setting.source, setting.targets),
-        *(setting.train_rows, setting.held_back),
-    )
+    net, source, targets, train_rows = setting.net, setting.source, setting.targets, setting.train_rows
     batch_size, seed, device, bn_freeze = how
     if len(train_rows) < 2:
         raise UserError(f"stage {stage['name']}: {len(train_rows)} training images; at least 2 are needed")
@@ -320,10 +317,10 @@ def train(
                     if ranks.writes:
                         snapshot(cycle + 1)
                     average.after_cycle(net)
-                    if len(held_back):
+                    if stage.get("until"):
                         loss = _held_back_loss(setting, stage, device, ranks)
                         records.best.after_cycle(net, loss)
-                        log.info("cycle %d: loss %.4f on %d images held back", cycle + 1, loss, len(held_back))
+                        log.info("cycle %d: loss %.4f on %d images held back", cycle + 1, loss, len(setting.held_back))
                 _save(resume, net, stepper, average, records, step + 1, identity)
             if ranks.any(terminated(), device):
                 _save(resume, net, stepper, average, records, step + 1, identity)
