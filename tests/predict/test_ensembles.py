@@ -65,7 +65,7 @@ def test_a_blend_is_read_as_it_was_written_and_knows_the_views_that_its_networks
         read._replace(weights=np.array([0, 0, 0, 0, 0, 0, 1.0])).without_runs()
 
 
-@pytest.mark.parametrize("average, several", [("arithmetic", False), ("geometric", False), ("geometric", True)])
+@pytest.mark.parametrize("average, multi_label", [("arithmetic", False), ("geometric", False), ("geometric", True)])
 def test_greedy_selection_takes_each_round_what_a_search_of_all_would(average, multi_label):
     stack, targets = stack_of(2, 4, 60, 3)
     truth = np.eye(3)[targets] if multi_label else targets
