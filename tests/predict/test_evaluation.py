@@ -15,6 +15,8 @@ from eightfold.inputs import dataset
 from eightfold.net import scoring
 from eightfold.predict import ensembles, new_images, tuning
 
+pytestmark = pytest.mark.slow  # each test runs the rules' scripts, which import torch
+
 CLASSES = ["ant", "bee", "id"]
 LABELLED, TEST = 120, 5
 FOLDS, VIEWS = 3, 2
