@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+from corpus import UPRIGHT
 from PIL import Image
 
 from eightfold.inputs import pixels
@@ -23,19 +24,6 @@ def reopened(image: Image.Image, kind: str, **options) -> np.ndarray:
     result = images.open_image(file)
     assert result.mode == "RGB"
     return np.asarray(result)
-
-
-# What each EXIF orientation says about the stored rows and columns, from the EXIF standard and not from Pillow.
-UPRIGHT = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.transpose(1, 0, 2),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda a: np.rot90(a, 1),
-}
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])

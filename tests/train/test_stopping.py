@@ -68,9 +68,12 @@ def test_labels_are_split_too_and_too_few_images_are_refused():
         stopping.split(np.arange(40) % 2, np.arange(40), np.minimum(np.arange(40), 18), (1, "0"))
 
 
-def until(net, folder, held, lr=0.05, **changes):
-    stage = {**STAGE, "cycles": 6, "cycle_mult": 1, "until": "over_fitting", **changes}
-    return trained(net, folder, source=Held(), stage=stage, held_back=held, lrs=(lr,))
+SIX = {**STAGE, "cycles": 6, "cycle_mult": 1}
+
+
+def until(net, folder, held, lr=0.05, source=None, **changes):
+    stage = {**SIX, "until": "over_fitting", **changes}
+    return trained(net, folder, source=source or Held(), stage=stage, held_back=held, lrs=(lr,))
 
 
 def test_the_network_of_the_best_cycle_is_kept(tmp_path):
@@ -83,12 +86,11 @@ def test_the_network_of_the_best_cycle_is_kept(tmp_path):
     assert records.kept == kept and records.valid_logits is None
     # The same stage of as many cycles ends in the same network: what is held back decides the end and nothing else.
     other = head()
-    stage = {**STAGE, "cycles": 6, "cycle_mult": 1}
 
     def keep(cycle):
         ends.append(copy.deepcopy(other))
 
-    trained(other, tmp_path / "other", source=Held(), stage=stage, snapshot=keep)
+    trained(other, tmp_path / "other", source=Held(), stage=SIX, snapshot=keep)
     assert same(one, ends[kept - 1]) and not same(one, ends[kept])
     logits = [end.eval()(vectors(held, 0)).detach().numpy() for end in ends]
     losses = [scoring.row_losses(answer, targets()[held]).mean() for answer in logits]
@@ -103,9 +105,9 @@ def test_a_stage_that_gains_to_its_end_goes_through_all_its_cycles(tmp_path):
 
 
 def test_a_stage_that_another_goes_on_from_holds_the_images_back_and_goes_through_all_its_cycles(tmp_path):
-    stage, one, other = {**STAGE, "cycles": 6, "cycle_mult": 1}, head(), head()
-    records = trained(one, tmp_path, source=Held(), stage=stage, held_back=np.arange(21, 27))
-    trained(other, tmp_path / "other", source=Held(), stage=stage)
+    one, other = head(), head()
+    records = trained(one, tmp_path, source=Held(), stage=SIX, held_back=np.arange(21, 27))
+    trained(other, tmp_path / "other", source=Held(), stage=SIX)
     assert len(records.epochs) == 6 and records.best.losses == [] and records.kept is None and same(one, other)
 
 
@@ -123,10 +125,9 @@ def test_killed_at_any_step_it_ends_in_the_same_bits(tmp_path, step):
                 calls += 1
             return vectors(rows, view)
 
-    stage = {**STAGE, "cycles": 6, "cycle_mult": 1, "until": "over_fitting"}
     one = head()
     try:
-        trained(one, tmp_path, source=Breaking(), stage=stage, held_back=held)
+        until(one, tmp_path, held, source=Breaking())
     except KeyboardInterrupt:
         one = head()
     found = until(one, tmp_path, held)

@@ -108,20 +108,11 @@ def head(features: int, classes: int, seed: int) -> nn.Sequential:
     return layers
 
 
-class LinearHead(nn.Linear):
-    """One linear layer on a pooled vector, always computed in float32.
+class LinearHead(Float32Linear):
+    """One linear layer on a pooled vector: (inputs, classes).
 
     Standardisation is folded into it, so its logits are small differences of large terms, which bfloat16 would lose.
     """
-
-    def __init__(self, inputs: int, classes: int):
-        super().__init__(inputs, classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not torch.is_autocast_enabled(x.device.type):
-            return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.float())
 
 
 class Net(nn.Module):

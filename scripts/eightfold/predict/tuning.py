@@ -70,10 +70,15 @@ def with_temperature(probabilities: np.ndarray, temperature: float, multi_label:
     """Probabilities whose logits are divided by ``temperature``: above 1 less sure, below 1 surer. 1 changes nothing."""
     if temperature == 1:
         return probabilities
+    return scoring.probabilities_of(logits_of(probabilities, multi_label) / temperature, multi_label)
+
+
+def logits_of(probabilities: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Logits that give these probabilities, kept finite: (n, classes)."""
     if multi_label:
         p = np.clip(probabilities, TINY, 1 - 1e-12)
-        return scoring.sigmoid(np.log(p / (1 - p)) / temperature)
-    return scoring.softmax(np.log(np.maximum(probabilities, TINY)) / temperature)
+        return np.log(p / (1 - p))
+    return np.log(np.maximum(probabilities, TINY))
 
 
 def golden_section(f: Callable[[float], float], low: float, high: float, tolerance: float = 1e-4) -> float:
@@ -112,8 +117,7 @@ def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> float:
     The log loss against `with_room_for_a_mistake`.
     """
     wanted = with_room_for_a_mistake(targets, probabilities.shape[1])
-    p = np.clip(probabilities, TINY, 1)
-    logits = np.log(p) if targets.ndim == 1 else np.log(p) - np.log(np.maximum(1 - p, 1e-12))
+    logits = logits_of(probabilities, targets.ndim == 2)
 
     def loss(log_temperature: float) -> float:
         z = logits / np.exp(log_temperature)
