@@ -19,6 +19,7 @@ if not workflow.overwrite_configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 
 
 report: "rules/captions/workflow.rst"
@@ -51,7 +52,7 @@ onerror:
 rule submission:
     default_target: True
     input:
-        test_images_needed,
+        get_test_images,
         "<run>/submission.csv",
         "<run>/metrics.json",
         "<run>/report.html",

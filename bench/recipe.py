@@ -119,7 +119,7 @@ class Runs:
         """fastai's seconds over ours, how they come about, and what both reached."""
         seconds, folder = self.ours(SEEDS[0])
         took, told = self.theirs(SEEDS[0], tuned, True)
-        own = sum(workflow.job_seconds(folder, "*.lr_find"))
+        own = sum(workflow.job_seconds(folder, "*.find_lr"))
         without = (took - told["finders"]) / (seconds - own)
         stages = ", ".join(f"{name} {value:.0f}" for name, value in told["stages"].items())
         reached = (

@@ -54,8 +54,7 @@ rule manifest:
 
 rule folds:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        identity="<data>/manifest.json",
+        **manifest_files,
         duplicates=ancient("<run>/duplicates.csv"),
         duplicates_identity="<run>/duplicates.json",
     output:
@@ -81,8 +80,7 @@ rule folds:
 
 rule check_job:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
+        **manifest_files,
         folds="<run>/folds.csv",
     output:
         checked="<run>/job.json",
@@ -97,7 +95,7 @@ rule check_job:
         mem_mb=memory_mb(1000),
         runtime=minutes(10),
     params:
-        settings=plan.job_settings(),
+        settings=plan.check_job_settings(),
         code=code("check_job.py"),
     message:
         "check: does the metric fit the data, is every class learned"
@@ -107,16 +105,15 @@ rule check_job:
 
 rule explore_data:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        identity="<data>/manifest.json",
+        **manifest_files,
     output:
         classes=report("<run>/explore/classes.svg", category="Data", caption="captions/classes.rst"),
         sizes=report("<run>/explore/sizes.svg", category="Data", caption="captions/sizes.rst"),
         sample=report("<run>/explore/sample.svg", category="Data", caption="captions/sample.rst"),
     log:
-        "<run>/logs/explore.log",
+        "<run>/logs/explore_data.log",
     benchmark:
-        "<run>/benchmarks/explore.jsonl"
+        "<run>/benchmarks/explore_data.jsonl"
     conda:
         "../envs/eightfold.yaml"
     resources:
@@ -133,12 +130,11 @@ rule explore_data:
 
 rule pixels:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
-        parts=parts_of(f"{CACHE}/pixels-{{key}}/pixels", "{part}/pixels.json"),
+        **manifest_files,
+        parts=get_parts(f"{CACHE}/pixels-{{key}}/pixels", "{part}/pixels.json"),
         # All that the join reads is named: a temporary file that no job waits for is removed at once.
-        parts_packed=parts_of(f"{CACHE}/pixels-{{key}}/pixels", "{part}/pixels.u8"),
-        parts_index=parts_of(f"{CACHE}/pixels-{{key}}/pixels", "{part}/index.npy"),
+        parts_packed=get_parts(f"{CACHE}/pixels-{{key}}/pixels", "{part}/pixels.u8"),
+        parts_index=get_parts(f"{CACHE}/pixels-{{key}}/pixels", "{part}/index.npy"),
     output:
         pixels="<cache>/pixels-{key}/pixels.u8",
         index="<cache>/pixels-{key}/index.npy",
@@ -164,8 +160,7 @@ rule pixels:
 
 rule duplicates:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
+        **manifest_files,
         thumbnails=ancient("<data>/thumbnails.npy"),
     output:
         pairs=report("<run>/duplicates.csv", category="Data"),
@@ -190,8 +185,7 @@ rule duplicates:
 
 use rule pixels as pixels_part with:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
+        **manifest_files,
     output:
         pixels=temp("<cache>/pixels-{key}/pixels.parts/{part}/pixels.u8"),
         index=temp("<cache>/pixels-{key}/pixels.parts/{part}/index.npy"),

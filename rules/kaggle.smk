@@ -6,9 +6,9 @@ rule kaggle_data:
     output:
         identity=local("<cache>/kaggle-{competition}/kaggle.json"),
     log:
-        "<cache>/kaggle-{competition}/kaggle.log",
+        "<cache>/kaggle-{competition}/kaggle_data.log",
     benchmark:
-        "<cache>/kaggle-{competition}/kaggle.jsonl"
+        "<cache>/kaggle-{competition}/kaggle_data.jsonl"
     wildcard_constraints:
         competition="[a-z0-9][a-z0-9-]*",
     conda:
@@ -27,10 +27,9 @@ rule kaggle_data:
 
 rule submit:
     input:
-        competition_needed,
-        test_images_needed,
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
+        get_competition,
+        get_test_images,
+        **manifest_files,
         submission="<run>/submission.csv",
     output:
         submitted="<run>/submitted.json",

@@ -3,16 +3,12 @@
 
 rule predict_new:
     input:
-        new_images_needed,
+        get_new_images,
+        **get_networks(plan.submitted),
         tuning="<run>/tuning.json",
         metrics="<run>/metrics.json",
         manifest_identity="<data>/manifest.json",
-        weights_identity="<weights>/weights.json",
         chosen="<run>/chosen.json",
-        trunk=ancient("<weights>/trunk.safetensors"),
-        checkpoints=ancient(each_fold(answering_files("checkpoint.safetensors"))),
-        stages=each_fold(answering_files("stage.json")),
-        snapshots=ancient(each_fold(answering_snapshots)),
     output:
         predictions="<new>/predictions.csv",
         unreadable="<new>/unreadable.csv",
@@ -23,7 +19,7 @@ rule predict_new:
         "<new>/predict_new.jsonl"
     conda:
         "../envs/eightfold.yaml"
-    threads: device_threads
+    threads: get_device_threads
     resources:
         gpu=gpus,
         mem_mb=memory_mb(6000),
@@ -40,34 +36,28 @@ rule predict_new:
 # Other programs' formats; .onnx needs envs/requirements-extra.txt.
 rule export_model:
     input:
+        **manifest_files,
+        **get_networks(plan.submitted),
+        **answering_pixels,
         tuning="<run>/tuning.json",
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
-        weights_identity="<weights>/weights.json",
         chosen="<run>/chosen.json",
-        trunk=ancient("<weights>/trunk.safetensors"),
-        checkpoints=ancient(each_fold(answering_files("checkpoint.safetensors"))),
-        stages=each_fold(answering_files("stage.json")),
-        snapshots=ancient(each_fold(answering_snapshots)),
-        pixels=answering_pixels,
-        packed=ancient(answering_packed),
     output:
         model="<run>/export/model.{format}",
         record="<run>/export/model.{format}.json",
     log:
-        "<run>/logs/export_{format}.log",
+        "<run>/logs/export_model_{format}.log",
     benchmark:
-        "<run>/benchmarks/export_{format}.jsonl"
+        "<run>/benchmarks/export_model_{format}.jsonl"
     wildcard_constraints:
         format="pt2|onnx",
     conda:
         "../envs/extra.yaml"
-    threads: device_threads
+    threads: get_device_threads
     resources:
         mem_mb=memory_mb(8000),
         runtime=minutes(60),
     params:
-        settings=plan.export_settings(),
+        settings=plan.export_model_settings(),
         code=code("export.py"),
     message:
         "export: the network as {wildcards.format}"
@@ -93,7 +83,7 @@ rule model_card:
         mem_mb=memory_mb(1000),
         runtime=minutes(10),
     params:
-        settings=plan.report_settings(versions()),
+        settings=plan.report_settings(get_versions()),
         code=code("model_card.py"),
     message:
         "model card: what it is, how good it is, what it is not for"
@@ -124,7 +114,7 @@ rule compare:
         mem_mb=memory_mb(1000),
         runtime=minutes(10),
     params:
-        settings=lambda wildcards: {"runs": finished_runs()},
+        settings=lambda wildcards: {"runs": finished_runs("results")},
         code=code("compare.py"),
     message:
         "compare: all finished runs"
@@ -135,8 +125,8 @@ rule compare:
 # The same history for other programs; each needs envs/requirements-extra.txt and is made where `tracking` names it.
 rule track_tensorboard:
     input:
-        histories=stage_files("history.csv"),
-        batches=stage_files("batches.csv"),
+        histories=get_of_stages("history.csv"),
+        batches=get_of_stages("batches.csv"),
     output:
         events=collect("<run>/tensorboard/fold{fold}/events.out.tfevents.0", fold=plan.folds),
     log:
@@ -160,8 +150,8 @@ rule track_tensorboard:
 rule track_mlflow:
     input:
         metrics="<run>/metrics.json",
-        histories=stage_files("history.csv"),
-        batches=stage_files("batches.csv"),
+        histories=get_of_stages("history.csv"),
+        batches=get_of_stages("batches.csv"),
     output:
         record="<run>/mlflow.json",
     log:
@@ -174,7 +164,7 @@ rule track_mlflow:
         mem_mb=memory_mb(1000),
         runtime=minutes(10),
     params:
-        settings=plan.tracking_settings(),
+        settings=plan.track_mlflow_settings(),
         code=code("track_mlflow.py"),
     message:
         "tracking: the run in MLflow's local database"

@@ -3,19 +3,11 @@
 
 rule predict:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
-        folds=ancient("<run>/folds.csv"),
-        folds_identity="<run>/folds.json",
-        weights_identity="<weights>/weights.json",
-        trunk=ancient("<weights>/trunk.safetensors"),
-        checkpoints=ancient(answering_files("checkpoint.safetensors")),
-        stages=answering_files("stage.json"),
-        snapshots=ancient(answering_snapshots),
-        pixels=answering_pixels,
-        packed=ancient(answering_packed),
-        chosen=chosen_for_test,
-        parts=parts_of(f"{plan.run}/fold{{fold}}/predictions/{{split}}", "{part}.safetensors"),
+        **folds_files,
+        **get_networks(),
+        **answering_pixels,
+        chosen=get_chosen,
+        parts=get_parts(f"{plan.run}/fold{{fold}}/predictions/{{split}}", "{part}.safetensors"),
     output:
         logits="<run>/fold{fold}/predictions/{split}.safetensors",
         identity="<run>/fold{fold}/predictions/{split}.json",
@@ -25,7 +17,7 @@ rule predict:
         "<run>/benchmarks/fold{fold}/predict_{split}.jsonl"
     conda:
         "../envs/eightfold.yaml"
-    threads: device_threads
+    threads: get_device_threads
     resources:
         gpu=gpus_of_whole,
         mem_mb=memory_mb(6000),
@@ -41,18 +33,10 @@ rule predict:
 
 use rule predict as predict_part with:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
-        folds=ancient("<run>/folds.csv"),
-        folds_identity="<run>/folds.json",
-        weights_identity="<weights>/weights.json",
-        trunk=ancient("<weights>/trunk.safetensors"),
-        checkpoints=ancient(answering_files("checkpoint.safetensors")),
-        stages=answering_files("stage.json"),
-        snapshots=ancient(answering_snapshots),
-        pixels=answering_pixels,
-        packed=ancient(answering_packed),
-        chosen=chosen_for_test,
+        **folds_files,
+        **get_networks(),
+        **answering_pixels,
+        chosen=get_chosen,
     output:
         logits=temp("<run>/fold{fold}/predictions/{split}.parts/{part}.safetensors"),
         identity=temp("<run>/fold{fold}/predictions/{split}.parts/{part}.json"),
@@ -71,13 +55,12 @@ use rule predict as predict_part with:
 # What answers for the test images is known before they are predicted, so that no other network needs to see them.
 rule choose:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
+        **manifest_files,
         job="<run>/job.json",
-        runs_told=other_runs("metrics.json"),
-        runs_valid=other_runs("predictions/valid.csv"),
-        valid=ancient(predictions("valid", "safetensors")),
-        valid_identities=predictions("valid", "json"),
+        runs_metrics=get_other_runs("metrics.json"),
+        runs_valid=get_other_runs("predictions/valid.csv"),
+        valid=ancient(get_predictions("valid", "safetensors")),
+        valid_identities=get_predictions("valid", "json"),
     output:
         chosen="<run>/chosen.json",
     log:
@@ -100,35 +83,34 @@ rule choose:
 
 rule score:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
+        **manifest_files,
         job="<run>/job.json",
         chosen="<run>/chosen.json",
-        stages=stage_files("stage.json"),
-        stages_valid=ancient(stage_files("valid.safetensors")),
-        runs_told=other_runs("metrics.json"),
-        runs_valid=other_runs("predictions/valid.csv"),
-        runs_test=other_runs("predictions/test.csv"),
-        valid=ancient(predictions("valid", "safetensors")),
-        valid_identities=predictions("valid", "json"),
-        test=ancient(predictions("test", "safetensors")),
-        test_identities=predictions("test", "json"),
+        stages=get_of_stages("stage.json"),
+        stages_valid=ancient(get_of_stages("valid.safetensors")),
+        runs_metrics=get_other_runs("metrics.json"),
+        runs_valid=get_other_runs("predictions/valid.csv"),
+        runs_test=get_other_runs("predictions/test.csv"),
+        valid=ancient(get_predictions("valid", "safetensors")),
+        valid_identities=get_predictions("valid", "json"),
+        test=ancient(get_predictions("test", "safetensors")),
+        test_identities=get_predictions("test", "json"),
     output:
         valid="<run>/predictions/valid.csv",
         test="<run>/predictions/test.csv",
         tuning="<run>/tuning.json",
         metrics="<run>/metrics.json",
     log:
-        "<run>/logs/evaluate.log",
+        "<run>/logs/score.log",
     benchmark:
-        "<run>/benchmarks/evaluate.jsonl"
+        "<run>/benchmarks/score.jsonl"
     conda:
         "../envs/eightfold.yaml"
     resources:
         mem_mb=memory_mb(4000),
         runtime=minutes(20),
     params:
-        settings=plan.evaluate_settings(),
+        settings=plan.score_settings(),
         code=code("evaluate.py"),
     message:
         "evaluate: average views, snapshots, folds and runs; tune and score on the held-out images"
@@ -138,24 +120,23 @@ rule score:
 
 rule write_submission:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
+        **manifest_files,
         test="<run>/predictions/test.csv",
         tuning="<run>/tuning.json",
     output:
         submission=report("<run>/submission.csv", category="Result"),
         packed=["<run>/submission.csv.gz"] if plan.config["submission"]["gzip"] else [],
     log:
-        "<run>/logs/submission.log",
+        "<run>/logs/write_submission.log",
     benchmark:
-        "<run>/benchmarks/submission.jsonl"
+        "<run>/benchmarks/write_submission.jsonl"
     conda:
         "../envs/eightfold.yaml"
     resources:
         mem_mb=memory_mb(2000),
         runtime=minutes(10),
     params:
-        settings=plan.submission_settings(),
+        settings=plan.write_submission_settings(),
         code=code("submission.py"),
     message:
         "submission: write, read back, check"

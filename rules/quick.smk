@@ -3,32 +3,29 @@
 
 rule quick_answer:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
-        folds=ancient("<run>/folds.csv"),
-        folds_identity="<run>/folds.json",
+        **folds_files,
         job="<run>/job.json",
-        stages=quick_files("stage.json", plan.held_out or plan.folds),
-        valid=ancient(quick_files("valid.safetensors", plan.held_out or plan.folds)),
-        checkpoints=ancient(quick_files("checkpoint.safetensors", plan.predicted("test"))),
-        checkpoint_identities=quick_files("stage.json", plan.predicted("test")),
-        activations=ancient(quick_activations("safetensors")),
-        activations_identity=quick_activations("json"),
+        stages=get_of_quick("stage.json", plan.held_out or plan.folds),
+        valid=ancient(get_of_quick("valid.safetensors", plan.held_out or plan.folds)),
+        checkpoints=ancient(get_of_quick("checkpoint.safetensors", plan.predicted("test"))),
+        checkpoint_identities=get_of_quick("stage.json", plan.predicted("test")),
+        activations=ancient(get_quick_activations("safetensors")),
+        activations_identity=get_quick_activations("json"),
     output:
         test="<run>/predictions/test_quick.csv",
         report="<run>/report_quick.html",
         metrics="<run>/metrics_quick.json",
     log:
-        "<run>/logs/quick.log",
+        "<run>/logs/quick_answer.log",
     benchmark:
-        "<run>/benchmarks/quick.jsonl"
+        "<run>/benchmarks/quick_answer.jsonl"
     conda:
         "../envs/eightfold.yaml"
     resources:
         mem_mb=memory_mb(4000),
         runtime=minutes(20),
     params:
-        settings=plan.quick_settings(),
+        settings=plan.quick_answer_settings(),
         code=code("quick.py"),
     message:
         "quick: score the linear stage on the held-out images, answer the test images"
@@ -38,15 +35,14 @@ rule quick_answer:
 
 use rule write_submission as write_quick_submission with:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
+        **manifest_files,
         test="<run>/predictions/test_quick.csv",
     output:
         submission=report("<run>/submission_quick.csv", category="Result"),
         packed=["<run>/submission_quick.csv.gz"] if plan.config["submission"]["gzip"] else [],
     log:
-        "<run>/logs/submission_quick.log",
+        "<run>/logs/write_quick_submission.log",
     benchmark:
-        "<run>/benchmarks/submission_quick.jsonl"
+        "<run>/benchmarks/write_quick_submission.jsonl"
     message:
         "quick: write the submission, read back, check"

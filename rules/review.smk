@@ -61,11 +61,11 @@ rule draw_strength:
 
 rule draw:
     input:
-        batches=stage_files("batches.csv", plan.trained_stages),
-        histories=stage_files("history.csv", plan.trained_stages),
+        batches=get_of_stages("batches.csv", plan.trained_stages),
+        histories=get_of_stages("history.csv", plan.trained_stages),
     output:
-        losses=report(stage_files("loss.svg", plan.trained_stages), category="Training", caption="captions/loss.rst"),
-        rates=report(stage_files("lr.svg", plan.trained_stages), category="Training", caption="captions/lr.rst"),
+        losses=report(get_of_stages("loss.svg", plan.trained_stages), category="Training", caption="captions/loss.rst"),
+        rates=report(get_of_stages("lr.svg", plan.trained_stages), category="Training", caption="captions/lr.rst"),
     log:
         "<run>/logs/draw.log",
     benchmark:
@@ -86,11 +86,9 @@ rule draw:
 
 rule review:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
+        **manifest_files,
+        **pixels_files,
         valid="<run>/predictions/valid.csv",
-        pixels=pixels_of,
-        packed=ancient(packed_of),
     output:
         confusion=report("<run>/review/confusion.svg", category="Review", caption="captions/confusion.rst"),
         most_correct=report("<run>/review/most_correct.svg", category="Review", caption="captions/sheet.rst"),
@@ -121,23 +119,21 @@ rule review:
 
 rule show_augmentation:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
-        pixels=pixels_of,
-        packed=ancient(packed_of),
+        **manifest_files,
+        **pixels_files,
     output:
         sheet=report("<run>/explore/augmented.svg", category="Data", caption="captions/augmented.rst"),
     log:
-        "<run>/logs/augmented.log",
+        "<run>/logs/show_augmentation.log",
     benchmark:
-        "<run>/benchmarks/augmented.jsonl"
+        "<run>/benchmarks/show_augmentation.jsonl"
     conda:
         "../envs/eightfold.yaml"
     resources:
         mem_mb=memory_mb(2000),
         runtime=minutes(10),
     params:
-        settings=plan.augmented_settings(),
+        settings=plan.show_augmentation_settings(),
         code=code("augmented.py"),
     message:
         "explore: pictures before and after augmentation"
@@ -147,17 +143,13 @@ rule show_augmentation:
 
 rule insight:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
-        folds=ancient("<run>/folds.csv"),
-        folds_identity="<run>/folds.json",
+        **folds_files,
+        **pixels_files,
         weights_identity="<weights>/weights.json",
-        trunk=ancient(first_fold(final_trunk(0))),
-        trunk_identity=first_fold(final_trunk(1)),
-        head=ancient(first_fold(final_head(0))),
-        head_identity=first_fold(final_head(1)),
-        pixels=pixels_of,
-        packed=ancient(packed_of),
+        trunk=ancient(last.trunk.tensors),
+        trunk_identity=last.trunk.identity,
+        head=ancient(last.head.tensors),
+        head_identity=last.head.identity,
     output:
         cam_most_incorrect=report("<run>/review/cam_most_incorrect.svg", category="Review", caption="captions/cam.rst"),
         cam_most_uncertain=report("<run>/review/cam_most_uncertain.svg", category="Review", caption="captions/cam.rst"),
@@ -168,7 +160,7 @@ rule insight:
         "<run>/benchmarks/insight.jsonl"
     conda:
         "../envs/eightfold.yaml"
-    threads: device_threads
+    threads: get_device_threads
     resources:
         gpu=gpus,
         mem_mb=memory_mb(6000),
@@ -184,7 +176,7 @@ rule insight:
 
 rule timings:
     input:
-        benchmarks=benchmarks(),
+        benchmarks=get_benchmarks,
     output:
         timings="<run>/timings.csv",
     log:
@@ -197,7 +189,7 @@ rule timings:
         mem_mb=memory_mb(1000),
         runtime=minutes(10),
     params:
-        settings={},
+        settings=lambda wildcards: {"outputs": get_outputs()},
         code=code("timings.py"),
     message:
         "timings: seconds and peak memory of each job"
@@ -213,14 +205,14 @@ rule report:
         folds="<run>/folds.json",
         explore=[*rules.explore_data.output, *rules.show_augmentation.output],
         duplicates="<run>/duplicates.json",
-        stages=stage_files("stage.json"),
-        histories=stage_files("history.csv"),
-        lr_finds=finder_files("lr_find.json"),
+        stages=get_of_stages("stage.json"),
+        histories=get_of_stages("history.csv"),
+        lr_finds=get_of_finders("lr_find.json"),
         plots=[
-            *stage_files("loss.svg", plan.trained_stages),
-            *stage_files("lr.svg", plan.trained_stages),
-            *stage_files("strength.svg", plan.linear_stages),
-            *finder_files("lr_find.svg"),
+            *get_of_stages("loss.svg", plan.trained_stages),
+            *get_of_stages("lr.svg", plan.trained_stages),
+            *get_of_stages("strength.svg", plan.linear_stages),
+            *get_of_finders("lr_find.svg"),
         ],
         review=[
             f"{plan.run}/review/{name}.svg"
@@ -252,7 +244,7 @@ rule report:
         mem_mb=memory_mb(2000),
         runtime=minutes(10),
     params:
-        settings=plan.report_settings(versions()),
+        settings=plan.report_settings(get_versions()),
         code=code("report.py"),
     message:
         "report: one page that holds all of it"

@@ -1,5 +1,4 @@
 # The recipe's stages. A head stage learns on cached activations, a stage of all layers on views of the packed pixels.
-# Small JSON files carry identity from rule to rule (compared by checksum); large files ride along as `ancient`.
 
 
 # Local: nodes of a cluster seldom reach the network that weights come from.
@@ -28,14 +27,11 @@ rule weights:
 
 rule activations:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
-        pixels=pixels_of,
-        packed=ancient(packed_of),
-        weights_identity="<weights>/weights.json",
-        trunk=ancient("<weights>/trunk.safetensors"),
+        **manifest_files,
+        **pixels_files,
+        **weights_files,
         trunk_identity="<weights>/weights.json",
-        parts=parts_of(f"{CACHE}/activations-{{kind}}-{{key}}/views_{{first}}-{{last}}", "{part}.safetensors"),
+        parts=get_parts(f"{CACHE}/activations-{{kind}}-{{key}}/views_{{first}}-{{last}}", "{part}.safetensors"),
     output:
         activations="<cache>/activations-{kind}-{key}/views_{first}-{last}.safetensors",
         identity="<cache>/activations-{kind}-{key}/views_{first}-{last}.json",
@@ -47,14 +43,14 @@ rule activations:
         kind="plain|augmented",
     conda:
         "../envs/eightfold.yaml"
-    threads: device_threads
+    threads: get_device_threads
     resources:
         gpu=gpus_of_whole,
         mem_mb=memory_mb(6000),
         runtime=minutes(240),
     params:
         settings=lambda wildcards: plan.activations_settings(
-            size_of(wildcards), int(wildcards.first), int(wildcards.last)
+            get_size(wildcards), int(wildcards.first), int(wildcards.last)
         ),
         code=code("activations.py"),
     message:
@@ -65,12 +61,9 @@ rule activations:
 
 use rule activations as activations_part with:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
-        pixels=pixels_of,
-        packed=ancient(packed_of),
-        weights_identity="<weights>/weights.json",
-        trunk=ancient("<weights>/trunk.safetensors"),
+        **manifest_files,
+        **pixels_files,
+        **weights_files,
         trunk_identity="<weights>/weights.json",
     output:
         activations=temp("<cache>/activations-{kind}-{key}/views_{first}-{last}.parts/{part}.safetensors"),
@@ -89,16 +82,12 @@ use rule activations as activations_part with:
 
 use rule activations as activations_tuned with:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
-        folds=ancient("<run>/folds.csv"),
-        folds_identity="<run>/folds.json",
-        pixels=pixels_of,
-        packed=ancient(packed_of),
+        **folds_files,
+        **pixels_files,
         weights_identity="<weights>/weights.json",
         trunk=ancient("<run>/fold{fold}/{stage}/checkpoint.safetensors"),
         trunk_identity="<run>/fold{fold}/{stage}/stage.json",
-        parts=parts_of(
+        parts=get_parts(
             f"{plan.run}/fold{{fold}}/{{stage}}/activations/{{size}}px_views_{{first}}-{{last}}", "{part}.safetensors"
         ),
     output:
@@ -120,12 +109,8 @@ use rule activations as activations_tuned with:
 
 use rule activations as activations_tuned_part with:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
-        folds=ancient("<run>/folds.csv"),
-        folds_identity="<run>/folds.json",
-        pixels=pixels_of,
-        packed=ancient(packed_of),
+        **folds_files,
+        **pixels_files,
         weights_identity="<weights>/weights.json",
         trunk=ancient("<run>/fold{fold}/{stage}/checkpoint.safetensors"),
         trunk_identity="<run>/fold{fold}/{stage}/stage.json",
@@ -152,34 +137,22 @@ use rule activations as activations_tuned_part with:
 
 rule find_lr:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
-        folds=ancient("<run>/folds.csv"),
-        folds_identity="<run>/folds.json",
-        weights_identity="<weights>/weights.json",
-        trunk=ancient(stage_trunk(0)),
-        trunk_identity=stage_trunk(1),
-        head=ancient(stage_head(0)),
-        head_identity=stage_head(1),
-        activations=ancient(stage_activations("safetensors")),
-        activations_identities=stage_activations("json"),
-        pixels=stage_pixels(pixels_of),
-        packed=ancient(stage_pixels(packed_of)),
+        **stage_files,
     output:
         found="<run>/fold{fold}/{stage}/lr_find.json",
     log:
-        "<run>/logs/fold{fold}/{stage}.lr_find.log",
+        "<run>/logs/fold{fold}/{stage}.find_lr.log",
     benchmark:
-        "<run>/benchmarks/fold{fold}/{stage}.lr_find.jsonl"
+        "<run>/benchmarks/fold{fold}/{stage}.find_lr.jsonl"
     conda:
         "../envs/eightfold.yaml"
-    threads: device_threads
+    threads: get_device_threads
     resources:
         gpu=gpus,
         mem_mb=memory_mb(16000),
         runtime=minutes(120),
     params:
-        settings=lambda wildcards: plan.lr_find_settings(wildcards.stage),
+        settings=lambda wildcards: plan.find_lr_settings(wildcards.stage),
         code=code("lr_find.py"),
     message:
         "fold {wildcards.fold}: learning-rate finder of {wildcards.stage}"
@@ -189,19 +162,7 @@ rule find_lr:
 
 rule train:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
-        folds=ancient("<run>/folds.csv"),
-        folds_identity="<run>/folds.json",
-        weights_identity="<weights>/weights.json",
-        trunk=ancient(stage_trunk(0)),
-        trunk_identity=stage_trunk(1),
-        head=ancient(stage_head(0)),
-        head_identity=stage_head(1),
-        activations=ancient(stage_activations("safetensors")),
-        activations_identities=stage_activations("json"),
-        pixels=stage_pixels(pixels_of),
-        packed=ancient(stage_pixels(packed_of)),
+        **stage_files,
         lr_find=lambda wildcards: plan.lr_find(wildcards.stage, wildcards.fold),
     output:
         checkpoint="<run>/fold{fold}/{stage}/checkpoint.safetensors",
@@ -223,7 +184,7 @@ rule train:
         stage=one_of(plan.trained_stages),
     conda:
         "../envs/eightfold.yaml"
-    threads: training_threads
+    threads: get_training_threads
     resources:
         gpu=lambda wildcards: plan.gpus(wildcards.stage),
         mem_mb=memory_mb(16000),
@@ -240,13 +201,10 @@ rule train:
 # A linear stage leaves the same files as one that is trained; its snapshots and batches are empty.
 rule fit_linear:
     input:
-        manifest=ancient("<data>/manifest.csv"),
-        manifest_identity="<data>/manifest.json",
-        folds=ancient("<run>/folds.csv"),
-        folds_identity="<run>/folds.json",
-        trunk_identity=tuned_trunk,
-        activations=ancient(stage_activations("safetensors")),
-        activations_identities=stage_activations("json"),
+        **folds_files,
+        trunk_identity=stage.tuned_trunk.identity,
+        activations=ancient(stage.activations),
+        activations_identities=stage.activations_identities,
     output:
         checkpoint="<run>/fold{fold}/{stage}/checkpoint.safetensors",
         snapshots="<run>/fold{fold}/{stage}/snapshots.safetensors",
@@ -255,20 +213,20 @@ rule fit_linear:
         batches="<run>/fold{fold}/{stage}/batches.csv",
         valid="<run>/fold{fold}/{stage}/valid.safetensors",
     log:
-        "<run>/logs/fold{fold}/{stage}.train.log",
+        "<run>/logs/fold{fold}/{stage}.fit_linear.log",
     benchmark:
-        "<run>/benchmarks/fold{fold}/{stage}.train.jsonl"
+        "<run>/benchmarks/fold{fold}/{stage}.fit_linear.jsonl"
     wildcard_constraints:
         stage=one_of([stage for stage in plan.known if plan.is_linear(stage)]),
     conda:
         "../envs/eightfold.yaml"
-    threads: device_threads
+    threads: get_device_threads
     resources:
         gpu=gpus,
         mem_mb=memory_mb(16000),
         runtime=minutes(240),
     params:
-        settings=lambda wildcards: plan.fit_settings(wildcards.stage),
+        settings=lambda wildcards: plan.fit_linear_settings(wildcards.stage),
         code=code("fit_linear.py"),
     message:
         "fold {wildcards.fold}: fit {wildcards.stage}"

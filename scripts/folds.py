@@ -10,7 +10,7 @@ from eightfold.raw import folds
 
 with job(snakemake.log[0], snakemake.threads):
     settings, given = snakemake.params.settings, snakemake.input
-    table, info = read_manifest(Path(given.identity).parent)
+    table, info = read_manifest(Path(given.manifest_identity).parent)
     pairs = read_text_table(given.duplicates)[["row_a", "row_b"]].to_numpy(int)
     found = folds.assign(table, info, settings["split"], settings["seed"], pairs)
     apart = folds.straddling(found, pairs)

@@ -52,14 +52,14 @@ def test_a_stage_goes_on_from_the_nearest_one_that_is_not_linear_or_from_the_one
 def test_a_linear_stage_has_no_rate_to_find_and_only_its_own_settings():
     planned = plan(LINEAR, LINEAR | {"name": "wide", "augment": True, "cycles": 3, "first_view": 4}, HEAD)
     assert planned.trained_stages == ["head"] and planned.linear_stages == ["linear", "wide"]
-    assert planned.fit_settings("linear") == {
+    assert planned.fit_linear_settings("linear") == {
         "holds_back": False,
         "device": {"kind": "auto", "precision": "auto"},
         "seed": 0,
         "stage": {"augment": False, "name": "linear", "size": 32, "train": "linear"},
         "views": [],
     }
-    assert planned.fit_settings("wide")["views"] == [4, 5, 6]
+    assert planned.fit_linear_settings("wide")["views"] == [4, 5, 6]
 
 
 def test_where_a_stage_goes_on_from_is_none_of_its_settings():
@@ -72,7 +72,7 @@ def test_quick_takes_the_first_linear_stage_on_the_starting_trunk_or_plans_one()
     for recipe in ([HEAD, ALL], [HEAD, ALL, LINEAR]):
         planned = plan(*recipe)
         assert planned.quick_stage == "quick" and "quick" not in planned.stages
-        assert planned.fit_settings("quick")["stage"]["size"] == 32 and planned.trunk_stage("quick") is None
+        assert planned.fit_linear_settings("quick")["stage"]["size"] == 32 and planned.trunk_stage("quick") is None
         # The head reads the very same file.
         assert planned.activations("quick", "0") == planned.activations("head", "0")
     assert plan(HEAD | {"name": "quick"}).quick_stage == "quick_"

@@ -2,7 +2,6 @@
 
 import html
 import html.parser
-import itertools
 import json
 import re
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 
 from eightfold.core import wording
 from eightfold.core.files import write_json, write_table, write_text
-from eightfold.review import job_graph, plots, report, review, sheets
+from eightfold.review import plots, report, review, sheets
 
 EVIL = "<script>alert(1)</script>"
 CLASSES = [EVIL, 'cat "&" dog', "{{ 7 * 7 }}", "</pre><img src=x onerror=alert(2)>"]
@@ -119,7 +118,9 @@ def make_run(root, folds=("0",), validated=True):
     write_json(files["manifest_identity"][0], {"classes": CLASSES, "task": "single", "counts": counts, "root": EVIL})
     write_json(files["folds"][0], {"method": "stratified", "folds": 5, "counts": {"0": 60, "-1": 3}})
     write_json(files["tables"][0], review.tables(chances, targets, CLASSES, "single"))
-    write_text(files["timings"][0], f"job,seconds,peak_mb\n{EVIL},12.5,800\ntrain,3605,-\n")
+    write_text(
+        files["timings"][0], f"job,step,after,seconds,peak_mb\n{EVIL},{EVIL},,12.5,800\ntrain,train,{EVIL},3605,-\n"
+    )
     write_text(files["rejected"][0], f"id,path,split,reason\n{EVIL},a.png,train,broken\n")
     for fold in folds:
         for name in ("head", "all"):
@@ -251,49 +252,6 @@ def test_a_sheet_is_taken_apart_with_its_captions_whole(tmp_path):
     assert two == {"lines": ["b"], "src": "", "colour": sheets.GREEN, "crisp": False}
     sheets.sheet(tmp_path / "s.svg", [], [], title=EVIL, empty="None: all right.")
     assert report.cells(tmp_path / "s.svg") == {"cells": [], "empty": "None: all right."}
-
-
-@pytest.mark.parametrize("stages", [["one"], ["one", "two", "three", "four", "five"], ["pixels", "folds"]])
-def test_the_graph_joins_jobs_in_their_order_and_no_line_crosses_one(stages):
-    jobs = [
-        "manifest",
-        "duplicates",
-        "folds",
-        "explore",
-        "pixels",
-        "pixels",
-        "weights",
-        "views_0-0",
-        "views_1-3",
-        "other",
-    ]
-    jobs += [f"{stage}.{part}" for stage in stages for part in ("lr_find", "train")]
-    jobs += ["predict_valid", "predict_test", "evaluate", "review", "submission"]
-    graph = job_graph.flow([{"job": job, "seconds": 2.0} for job in jobs], stages)
-    (wide, high), (across, _) = job_graph.BOX, job_graph.GAPS
-    boxes = {(box["x"], box["y"]): box for box in graph["boxes"]}
-    assert sum(box["seconds"] for box in graph["boxes"]) == 2 * (len(jobs) - 1)  # all but "other", each once
-    joined = set()
-    for x1, y1, x2, y2 in graph["lines"]:
-        if x1 == x2:
-            ends = (x1 - wide / 2, y1 - high), (x2 - wide / 2, y2)
-        else:
-            ends = (x1 - wide, y1 - high / 2), (x2, y2 - high / 2)
-            level = [(x, y) for x, y in boxes if x1 < x < x2 - across + 1 and y <= y1 <= y + high]
-            assert not level
-        joined.add(tuple((boxes[end]["name"], boxes[end]["stage"]) for end in ends))
-    wanted = [
-        ("manifest", "duplicates"),
-        ("duplicates", "folds"),
-        ("manifest", "pixels"),
-        ("pixels", "activations"),
-        ("weights", "activations"),
-        ("evaluate", "submission"),
-    ]
-    assert {((one, False), (other, False)) for one, other in wanted} <= joined
-    assert (("activations", False), (stages[0], True)) in joined and (("folds", False), (stages[0], True)) in joined
-    assert ((stages[-1], True), ("predict_test", False)) in joined
-    assert all(((one, True), (other, True)) in joined for one, other in itertools.pairwise(stages))
 
 
 def test_a_name_breaks_where_its_parts_end():

@@ -10,6 +10,7 @@ from eightfold.config.plan import Plan
 from eightfold.config.resolve import resolve
 from eightfold.upkeep import disk_space, forecast
 
+OUTPUTS = forecast.first_outputs(Path(__file__).parents[2] / "rules")
 HEADER = "output_file\tdate\trule\tlog-file(s)\tstatus\tplan\n"
 
 
@@ -33,27 +34,31 @@ def benchmark(folder: Path, name: str, rule: str, seconds: float, settings: dict
         path.parent.mkdir(parents=True, exist_ok=True)
     data.write_text(json.dumps({"counts": {"train": 80, "valid": 20, "test": 50}}))
     weights.write_text(json.dumps({"arch": "resnet18"}))
-    told = {"rule_name": rule, "s": seconds, "params": {"settings": settings}, "wildcards": wildcards}
-    (folder / name).write_text(json.dumps({**told, "input_size_mb": {str(data): 0.1, str(weights): 0.1}}) + "\n")
+    record = {"rule_name": rule, "s": seconds, "params": {"settings": settings}, "wildcards": wildcards}
+    (folder / name).write_text(json.dumps({**record, "input_size_mb": {str(data): 0.1, str(weights): 0.1}}) + "\n")
 
 
 def test_jobs_are_counted_once_and_finished_ones_not_at_all():
-    found = forecast.jobs_of(
+    found = forecast.planned(
         summary(
             ("r/x/fold0/head/stage.json", "train", "update pending"),
             ("r/x/fold0/head/checkpoint.safetensors", "train", "update pending"),
-            ("r/x/fold1/head/stage.json", "train", "update pending"),
-            ("r/x/fold0/predictions/test.parts/2_of_8.json", "predict_part", "update pending"),
+            ("r/x/fold1/head/checkpoint.safetensors", "train", "update pending"),
+            ("r/x/fold0/predictions/test.parts/2_of_8.safetensors", "predict_part", "update pending"),
             ("r/x/folds.csv", "folds", "no update"),
             ("r/x/metrics.json", "score", "update pending"),
-            ("r/x/tuning.json", "score", "update pending"),
-        )
+            ("r/x/predictions/valid.csv", "score", "update pending"),
+            ("r/x/tensorboard/fold0/events.out.tfevents.0", "track_tensorboard", "update pending"),
+            ("r/x/tensorboard/fold1/events.out.tfevents.0", "track_tensorboard", "update pending"),
+        ),
+        OUTPUTS,
     )
     assert [(job.rule, list(job.wildcards.values())) for job in found] == [
         ("train", ["0", "head"]),
         ("train", ["1", "head"]),
         ("predict_part", ["0", "test", "2_of_8"]),
         ("score", []),
+        ("track_tensorboard", []),
     ]
 
 
@@ -74,8 +79,8 @@ def test_the_work_of_a_job_is_its_pictures_through_the_network():
     assert amount("train", settings) == pytest.approx(100 * 2 * 3 * 128**2 / 1e6 / 2)
     assert amount("train", plan().train_settings("head")) == 100 * 50  # 100 steps at least, in epochs of 2
     # A stage of all layers of 4 steps has no sweep; a head has one of 100 steps, and trials: 5 rates on 5 splits.
-    assert amount("find_lr", plan().lr_find_settings("all")) == 0
-    assert amount("find_lr", plan().lr_find_settings("head")) == (100 + 25 * 100) * 50
+    assert amount("find_lr", plan().find_lr_settings("all")) == 0
+    assert amount("find_lr", plan().find_lr_settings("head")) == (100 + 25 * 100) * 50
     assert amount("score", {}) is None
 
 
@@ -104,7 +109,8 @@ def test_activations_tell_of_the_network_whose_weights_they_read(tmp_path):
 
 def test_the_table_counts_jobs_hours_and_disk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    jobs = forecast.jobs_of(summary(("r/x/fold0/all/stage.json", "train", "update pending")))
+    rows = ("r/x/fold0/all/checkpoint.safetensors", "train", "update pending")
+    jobs = forecast.planned(summary(rows), OUTPUTS)
     text = forecast.table(plan(), jobs, tmp_path)
     assert "train                        1" in text and "disk when all is there" in text and "0 GPU-hours" in text
     assert "not known" not in text
@@ -128,6 +134,6 @@ def test_every_rule_of_many_jobs_is_known(finished):
     pending = [line.rpartition("\t")[0] + "\tupdate pending\n" if line.count("\t") == 5 else line for line in lines]
     header = next(line for line in lines if line.startswith("output_file"))
     pending = [header, *(line for line in pending if not line.startswith("output_file"))]
-    found = Counter(job.rule for job in forecast.jobs_of(pending))
+    found = Counter(job.rule for job in forecast.planned(pending, OUTPUTS))
     assert found["train"] == 4 and found["predict"] == 2 and found["activations"] == 2 and found["find_lr"] == 1
     assert sum(found.values()) == len(list(finished["results"].rglob("*.jsonl")))

@@ -65,7 +65,7 @@ def recipe(monkeypatch, tmp_path):
         folder = tmp_path / str(seed) / "results" / "bench"
         finders = folder / "benchmarks" / "fold0"
         finders.mkdir(parents=True, exist_ok=True)
-        (finders / "head.lr_find.jsonl").write_text('{"s": 10.0}')
+        (finders / "head.find_lr.jsonl").write_text('{"s": 10.0}')
         scores = {"accuracy": 0.90 + seed / 100, "log_loss": 0.30 - seed / 100}
         (folder / "metrics.json").write_text(json.dumps({"untuned": scores}))
         return (100.0 if target.endswith("metrics.json") else 20.0), tmp_path / str(seed)

@@ -119,7 +119,7 @@ def submit(example, probabilities: np.ndarray, **settings) -> Path:
             manifest=str(example.folder / "manifest" / "manifest.csv"), test=example.folder / "test.csv"
         ),
         output=SimpleNamespace(submission=str(output)),
-        params=SimpleNamespace(settings=Plan(example.config).submission_settings()),
+        params=SimpleNamespace(settings=Plan(example.config).write_submission_settings()),
         log=[str(example.folder / "log")],
         threads=1,
     )

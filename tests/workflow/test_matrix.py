@@ -353,8 +353,8 @@ def again(config: dict) -> None:
     job = SimpleNamespace(
         input=SimpleNamespace(manifest=f"{folder}/manifest.csv", **{k: f"{plan.run}/{v}" for k, v in inputs.items()}),
         output=SimpleNamespace(submission=f"{plan.run}/submission.csv"),
-        params=SimpleNamespace(settings=plan.submission_settings()),
-        log=[f"{plan.run}/logs/submission.log"],
+        params=SimpleNamespace(settings=plan.write_submission_settings()),
+        log=[f"{plan.run}/logs/write_submission.log"],
         threads=1,
     )
     runpy.run_path(str(ROOT / "scripts" / "submission.py"), {"snakemake": job})

@@ -50,8 +50,15 @@ def test_the_submission_is_the_samples_and_the_rest_is_there(finished):
 
 def test_every_rule_has_a_log_and_a_benchmark(finished):
     logs = {path.name for path in finished["results"].rglob("*.log")}
-    assert {"manifest.log", "folds.log", "explore.log", "pixels.log", "weights.log", "submission.log"} <= logs
-    assert {"plain.lr_find.log", "plain.draw_lr_find.log", "predict_valid.log", "predict_test.log"} <= logs
+    assert {
+        "manifest.log",
+        "folds.log",
+        "explore_data.log",
+        "pixels.log",
+        "weights.log",
+        "write_submission.log",
+    } <= logs
+    assert {"plain.find_lr.log", "plain.draw_lr_find.log", "predict_valid.log", "predict_test.log"} <= logs
     assert {f"{stage['name']}.train.log" for stage in CONFIG["recipe"]} <= logs
     measured = {path.stem for path in finished["results"].rglob("*.jsonl")}
     assert {Path(name).stem for name in logs} <= measured

@@ -1,6 +1,7 @@
 """The plan of a run: which files it makes, where, and the part of the config that each of them depends on.
 
-Pure functions of a resolved config. Light: the Snakefile imports it. Paths are relative to the working folder;
+Pure functions of a resolved config. It must not import torch: the Snakefile imports it. What the params of a rule hold is in
+the method named after the rule, `<rule>_settings`. Paths are relative to the working folder;
 what runs share lies under `results/cache`, in folders named by a digest of what made them.
 """
 
@@ -9,6 +10,7 @@ import re
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 from eightfold.config.schedules import stage_epochs
 from eightfold.core.files import UserError, digest, fingerprint
@@ -45,6 +47,13 @@ def _sorted(value):
 
 def _key(*parts) -> str:
     return digest(list(parts))[:12]
+
+
+class Saved(NamedTuple):
+    """The files of a network: its tensors, and the small file that says what they were made from."""
+
+    tensors: str
+    identity: str
 
 
 class Plan:
@@ -234,6 +243,28 @@ class Plan:
             before = self.start(before)
         return before
 
+    def saved(self, stage: str, fold: str) -> Saved:
+        """What a stage leaves of its network."""
+        folder = f"{self.run}/fold{fold}/{stage}"
+        return Saved(f"{folder}/checkpoint.safetensors", f"{folder}/stage.json")
+
+    def starting_trunk(self, stage: str, fold: str) -> Saved:
+        """The trunk that a stage starts from: an earlier stage's, or the pretrained one."""
+        made_by = self.trunk_stage(stage)
+        if made_by is None:
+            return Saved(f"{self.weights_folder}/trunk.safetensors", f"{self.weights_folder}/weights.json")
+        return self.saved(made_by, fold)
+
+    def starting_head(self, stage: str, fold: str) -> Saved | None:
+        """The head that a stage starts from: that of the stage before; None where it starts from a new one."""
+        before = self.previous(stage)
+        return self.saved(before, fold) if before else None
+
+    def final_trunk(self, fold: str) -> Saved:
+        """The trunk behind the last stage's answer: its own, or that of the last stage that trained all layers."""
+        last = self.last_stage
+        return self.saved(last, fold) if self.stages[last]["train"] == "all" else self.starting_trunk(last, fold)
+
     def holds_back(self, stage: str) -> bool:
         """Whether a stage learns nothing from the images that say when `until: over_fitting` ends: it has that itself, or
         one that has it goes on from it, and would find them learned already."""
@@ -310,6 +341,11 @@ class Plan:
             return None, stage
         return self.lr(value) if isinstance(value, str) else (value, stage)
 
+    @property
+    def auto_stages(self) -> list[str]:
+        """The stages whose learning rate comes from their own finder."""
+        return [stage for stage in self.trained_stages if self.lr(stage) == (None, stage)]
+
     def lr_find(self, stage: str, fold: str) -> str | list:
         """The finder's result that a stage reads; an empty list, Snakemake's "no file", where it reads none."""
         value, origin = self.lr(stage)
@@ -325,7 +361,7 @@ class Plan:
             shared |= {"augmentation": self.config["augmentation"], "bn_freeze": model["bn_freeze"]}
         return {"stage": settings, "arch": model["arch"], "holds_back": self.holds_back(stage), **shared}
 
-    def lr_find_settings(self, stage: str) -> dict:
+    def find_lr_settings(self, stage: str) -> dict:
         settings = self._training_settings(stage)
         unread = ["mixup", "cutmix", "averaging", "ema_decay", "gpus", "until"]
         if settings["stage"]["train"] == "all":
@@ -338,7 +374,7 @@ class Plan:
         settings["trials"] = settings["stage"]["train"] == "head" and self.trunk_stage(stage) is None
         return _sorted({**settings, "lr_find": self.config["lr_find"]})
 
-    def fit_settings(self, stage: str) -> dict:
+    def fit_linear_settings(self, stage: str) -> dict:
         """Of a linear stage: it has no rate, and ``seed`` only deals images into inner folds where the job has too few."""
         what = {key: self.known[stage][key] for key in ("name", "size", "train", "augment")}
         first, last = self.views(stage)[-1]
@@ -457,13 +493,13 @@ class Plan:
         what["short_sides"] = [short_side_for(size) for size in self.answering_sizes]
         return _sorted({**self.predict_settings(), **what})
 
-    def export_settings(self) -> dict:
+    def export_model_settings(self) -> dict:
         """``checked``: pictures whose probabilities must come out within ``tolerance``."""
         settings = {**self._candidates_settings(), "seed": self.config["seed"], "answer": self._answer_settings()}
         settings |= {"checked": 64, "tolerance": 1e-4, "runs": self.other_runs}
         return _sorted({**settings, "augmentation": {"crop": self.config["augmentation"]["crop"]}})
 
-    def job_settings(self) -> dict:
+    def check_job_settings(self) -> dict:
         return _sorted(
             {"metric": self.config["metric"], "folds": self.held_out, "method": self.config["split"]["method"]}
         )
@@ -473,11 +509,11 @@ class Plan:
         """The folders of the runs that are averaged with this one."""
         return [f"results/{run}" for run in self.config["ensemble"]["runs"]]
 
-    def evaluate_settings(self) -> dict:
+    def score_settings(self) -> dict:
         settings = {**self.choose_settings(), "seed": self.config["seed"], "folds": len(self.submitted)}
         return _sorted({**settings, "tuning": self.config["tuning"]})
 
-    def quick_settings(self) -> dict:
+    def quick_answer_settings(self) -> dict:
         what = {"run": self.config["run"], "stage": self.quick_stage, "metric": self.config["metric"]}
         return _sorted({**what, "positive": self.config["submission"]["positive"]})
 
@@ -486,7 +522,7 @@ class Plan:
         """What joins the names of an answer of the submission."""
         return self.config["submission"]["separator"] or self.config["data"]["separator"] or " "
 
-    def submission_settings(self) -> dict:
+    def write_submission_settings(self) -> dict:
         data = self.config["data"]
         # What the columns are called where there is no sample.
         named = (data["layout"] if self.is_kaggle else data["source"]) == "csv" and isinstance(data["label"], str)
@@ -498,7 +534,7 @@ class Plan:
         """The fold that is looked into: the first that holds pictures out, where one does."""
         return (self.held_out or self.folds)[0]
 
-    def augmented_settings(self) -> dict:
+    def show_augmentation_settings(self) -> dict:
         """``pictures`` and random ``views`` of each that the sheet shows."""
         size = self.stages[self.last_stage]["size"]
         what = {"size": size, "augmentation": self.config["augmentation"], "seed": self.config["seed"]}
@@ -527,7 +563,7 @@ class Plan:
         config = {key: value for key, value in self.config.items() if key not in ("predict", "tracking")}
         return _sorted({"run": self.config["run"], "config": config, "versions": versions})
 
-    def tracking_settings(self) -> dict:
+    def track_mlflow_settings(self) -> dict:
         """``store``: MLflow's database, one for all runs, so that it can set them side by side."""
         config = self.report_settings({})["config"]
         return _sorted({"run": self.config["run"], "config": config, "store": "results/mlflow.db"})

@@ -1,70 +1,129 @@
-"""The workflow of a run as a graph of its jobs, with the seconds that each took."""
+"""The steps of a run as a graph, with the seconds that each took."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import cache
+from statistics import mean
 
-# The workflow's columns, left to right: beginnings of the names of jobs; None stands for the stages, which the run names.
-FLOW = (
-    *(("manifest",), ("duplicates", "explore", "pixels", "weights"), ("folds", "views_"), None),
-    *(("predict_",), ("evaluate",), ("review", "submission")),
-)
-# What hands its files to what. A stage also follows the one before; those of them here are the first and the last.
-EDGES = (
-    *(
-        ("manifest", "duplicates"),
-        ("manifest", "explore"),
-        ("manifest", "pixels"),
-        ("duplicates", "folds"),
-        ("pixels", "views_"),
-        ("weights", "views_"),
-    ),
-    *(("views_", "first"), ("folds", "first"), ("last", "predict_"), ("predict_", "evaluate")),
-    *(("evaluate", "review"), ("evaluate", "submission")),
-)
-BOX, GAPS = (132, 40), (34, 12)  # width and height of a job, and what is between them, px
+from eightfold.review.timings import STAGE
+
+WIDE, HIGH = 132, 40  # of a box, px
+ACROSS, DOWN = 34, 12  # between boxes, px
+PASS = 6  # height of the place that a line takes where it passes a column, px
+Edges = Mapping[str, set[str]]  # step -> the steps that it waits for; no cycles
 
 
-def flow(jobs: Sequence[Mapping], names: Sequence[str]) -> dict:
-    """The workflow as a graph with seconds: {"boxes": [{x, y, name, seconds, share}], "lines", "width", "height"}.
-
-    ``names`` are the stages, one below the other; jobs of one name (folds, sizes) are added up. A line is
-    (x1, y1, x2, y2), from the right edge of one box to the left of another, level but for the last gap, or straight down.
-    """
-    total: dict[str, float] = {}
+def merged(jobs: Iterable[Mapping]) -> tuple[dict[str, float], dict[str, set[str]]]:
+    """(seconds, the steps that it waits for) of each step, from the jobs' ``step``, ``after`` and ``seconds``."""
+    seconds: dict[str, float] = {}
+    after: dict[str, set[str]] = {}
     for job in jobs:
-        total[job["job"]] = total.get(job["job"], 0.0) + job["seconds"]
-    columns, groups = [], {}
-    for starts in FLOW:
-        found: dict[str, dict] = {}
-        for start in names if starts is None else starts:
-            for job, seconds in total.items():
-                if (job.rpartition(".")[0] == start) if starts is None else ("." not in job and job.startswith(start)):
-                    label = start if starts is None else {"views_": "activations"}.get(start, job)
-                    box = found.setdefault(label, {"name": label, "seconds": 0.0, "stage": starts is None})
-                    box["seconds"] += seconds
-                    groups.setdefault("stage" if starts is None else start, {})[label] = box
-        columns.append(list(found.values()))
-    columns = [column for column in columns if column]
-    (wide, high), (across, down) = BOX, GAPS
-    most = max((len(column) for column in columns), default=1)
-    longest = max((box["seconds"] for column in columns for box in column), default=0) or 1
-    lines = []
-    for number, column in enumerate(columns):
-        for row, box in enumerate(column):
-            top = (most - len(column)) * (high + down) // 2 + row * (high + down)
-            box |= {"x": 4 + number * (wide + across), "y": 8 + top, "share": box["seconds"] / longest}
-            if row and box["stage"]:
-                lines.append((box["x"] + wide / 2, box["y"] - down, box["x"] + wide / 2, box["y"]))
-    groups = {name: list(boxes.values()) for name, boxes in groups.items()}
-    chain = groups.get("stage", [])
-    groups |= {"first": chain[:1], "last": chain[-1:]}
-    for before, after in EDGES:
-        for one in groups.get(before, []):
-            for other in groups.get(after, []):
-                lines.append((one["x"] + wide, one["y"] + high / 2, other["x"], other["y"] + high / 2))
-    boxes = [box for column in columns for box in column]
+        seconds[job["step"]] = seconds.get(job["step"], 0.0) + job["seconds"]
+        after.setdefault(job["step"], set()).update(job["after"])
+    return seconds, {step: found & seconds.keys() for step, found in after.items()}
+
+
+def reduced(after: Edges) -> dict[str, set[str]]:
+    """The same order with the fewest edges: no step waits for one that another of those it waits for has waited for.
+
+    The transitive reduction of Aho, Garey and Ullman (1972).
+    """
+
+    @cache
+    def before(step: str) -> frozenset[str]:
+        return frozenset(after[step]).union(*map(before, after[step]))
+
+    return {step: {one for one in found if not any(one in before(o) for o in found)} for step, found in after.items()}
+
+
+def column_of(after: Edges) -> dict[str, int]:
+    """The column of each step, right of all that it waits for; all stages of the recipe are in one column."""
+    stages = [step for step in after if step.startswith(STAGE)]
+
+    @cache
+    def column(step: str) -> int:
+        waits_for = set().union(*(after[stage] for stage in stages)) - {*stages} if step in stages else after[step]
+        return 1 + max(map(column, waits_for), default=-1)
+
+    return {step: column(step) for step in after}
+
+
+def with_passes(after: Edges, column: Mapping[str, int]) -> tuple[dict, dict]:
+    """(edges, column) in which each edge joins neighbouring columns, or stages: one that is longer goes over places of its own.
+
+    Such a place is a key (from, to, column).
+    """
+    edges: dict = {step: set() for step in after}
+    columns: dict = dict(column)
+    for step, found in after.items():
+        for one in found:
+            last = one
+            for number in range(column[one] + 1, column[step]):
+                place = (one, step, number)
+                edges[place], columns[place], last = {last}, number, place
+            edges[step].add(last)
+    return edges, columns
+
+
+def ordered(edges: Mapping, columns: Mapping) -> list[list]:
+    """The columns from left to right, each with its boxes and places from top to bottom.
+
+    In each, what waits for something high stands high (the barycentre rule of Sugiyama, Tagawa and Toda, 1981), the stages in
+    the order of the recipe: they come first in ``edges``, one after another.
+    """
+    height: dict = {}
+    found = []
+    for number in range(max(columns.values(), default=-1) + 1):
+        column = [one for one in edges if columns[one] == number]
+        inner = {one: [height[before] for before in edges[one] if before in height] for one in column}
+        stages = [one for one in column if isinstance(one, str) and one.startswith(STAGE)]
+        of_stages = mean([h for stage in stages for h in inner[stage]] or [0])
+        column.sort(key=lambda one: of_stages if one in stages else mean(inner[one] or [0]))
+        height |= {one: (row + 0.5) / len(column) for row, one in enumerate(column)}
+        found.append(column)
+    return found
+
+
+def flow(jobs: Iterable[Mapping]) -> dict:
+    """The graph as the report draws it: {"boxes": [{x, y, name, seconds, share}], "lines", "width", "height"}, px.
+
+    ``jobs``: job, step, after and seconds of each, the stages in the order of the recipe. A line is the `d` of an SVG path:
+    from the right edge of one box to the left edge of another, or from one stage down to another; none crosses a box.
+    """
+    seconds, after = merged(jobs)
+    column = column_of(after)
+    edges, columns = with_passes(reduced(after), column)
+    tall = {one: HIGH if isinstance(one, str) else PASS for one in edges}
+    stacks = ordered(edges, columns)
+    heights = [sum(tall[one] + DOWN for one in stack) - DOWN for stack in stacks]
+    whole, longest = max(heights, default=0), max(seconds.values(), default=0) or 1
+    place = {}
+    for number, (stack, height) in enumerate(zip(stacks, heights, strict=True)):
+        y = 8 + (whole - height) // 2
+        for one in stack:
+            place[one] = 4 + number * (WIDE + ACROSS), y
+            y += tall[one] + DOWN
+
+    def line(one, other) -> str:
+        (x1, y1), (x2, y2) = place[one], place[other]
+        middle1, middle2 = y1 + tall[one] // 2, y2 + tall[other] // 2
+        if x1 == x2 and y2 - y1 == HIGH + DOWN:
+            return f"M{x1 + WIDE // 2} {y1 + HIGH}V{y2}"
+        if x1 == x2:  # past the stages between
+            return f"M{x1 + WIDE} {middle1}C{x1 + WIDE + ACROSS} {middle1} {x1 + WIDE + ACROSS} {middle2} {x1 + WIDE} {middle2}"
+        across = f"M{x1 + WIDE} {middle1}C{x2 - ACROSS // 3} {middle1} {x2 - 2 * ACROSS // 3} {middle2} {x2} {middle2}"
+        return across if isinstance(other, str) else f"{across}H{x2 + WIDE}"
+
     return {
-        "boxes": boxes,
-        "lines": lines,
-        "width": 8 + (wide + across) * len(columns) - across,
-        "height": 16 + (high + down) * most,
+        "boxes": [
+            {
+                "name": step.removeprefix(STAGE) if step.startswith(STAGE) else step.replace("_", " "),
+                "seconds": seconds[step],
+                "share": seconds[step] / longest,
+                **dict(zip("xy", place[step], strict=True)),
+            }
+            for step in after
+        ],
+        "lines": [line(one, other) for other, found in edges.items() for one in sorted(found, key=str)],
+        "width": 8 + (WIDE + ACROSS) * len(stacks) - ACROSS,
+        "height": 16 + whole,
     }

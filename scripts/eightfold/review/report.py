@@ -242,10 +242,15 @@ def endings(rows: Sequence[Mapping]) -> list[dict]:
 
 def timings(path: str | None) -> dict:
     """The jobs of timings.csv with the share of the longest one, their total seconds and the highest memory (MB)."""
-    rows = _table(path) if path else []
     jobs = [
-        {"job": row["job"], "seconds": _number(row["seconds"]) or 0.0, "peak_mb": _number(row.get("peak_mb"))}
-        for row in rows
+        {
+            "job": row["job"],
+            "step": row["step"],
+            "after": row["after"].split("; ") if row["after"] else [],
+            "seconds": _number(row["seconds"]) or 0.0,
+            "peak_mb": _number(row["peak_mb"]),
+        }
+        for row in (_table(path) if path else [])
     ]
     longest = max((job["seconds"] for job in jobs), default=0) or 1
     for job in jobs:
@@ -383,7 +388,7 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
         "sheets": sheets(files["review"], SHEETS),
         "cams": sheets(files["review"], CAMS),
         "map": json_of("map"),
-        "flow": flow(times["jobs"], names),
+        "flow": flow(times["jobs"]),
         "tables": tables,
         "ensemble": ensemble(metrics, names),
         "tuning": tuning(metrics),

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from eightfold.config.jobs import Job
 from eightfold.config.plan import Plan
 from eightfold.config.schedules import batches_of, finder_steps, repeats, stage_epochs, trial_steps
 from eightfold.core.files import UserError, read_json
@@ -40,27 +41,6 @@ STATED = {
 }
 OTHERS = 10.0  # seconds of a rule that looks, draws or reports
 
-# What tells the jobs of a rule apart: its first output, and the wildcards in it.
-_JOBS = {
-    "pixels": r"pixels-(?P<key>\w+)/pixels\.json",
-    "pixels_part": r"pixels-(?P<key>\w+)/pixels\.parts/(?P<part>\w+)/pixels\.json",
-    "activations": r"activations-(?P<kind>\w+)-(?P<key>\w+)/views_(?P<first>\d+)-(?P<last>\d+)\.json",
-    "activations_part": r"(?P<kind>\w+)-(?P<key>\w+)/views_(?P<first>\d+)-(?P<last>\d+)\.parts/(?P<part>\w+)\.json",
-    "activations_tuned": r"/(?P<stage>\w+)/activations/(?P<size>\d+)px_views_(?P<first>\d+)-(?P<last>\d+)\.json",
-    "activations_tuned_part": r"/(?P<stage>\w+)/activations/(?P<size>\d+)px_views_(?P<first>\d+)-(?P<last>\d+)\.parts/(?P<part>\w+)\.json",
-    "find_lr": r"fold(?P<fold>\w+)/(?P<stage>\w+)/lr_find\.json",
-    "draw_lr_find": r"fold(?P<fold>\w+)/(?P<stage>\w+)/lr_find\.svg",
-    "train": r"fold(?P<fold>\w+)/(?P<stage>\w+)/stage\.json",
-    "fit_linear": r"fold(?P<fold>\w+)/(?P<stage>\w+)/stage\.json",
-    "predict": r"fold(?P<fold>\w+)/predictions/(?P<split>\w+)\.json",
-    "predict_part": r"fold(?P<fold>\w+)/predictions/(?P<split>\w+)\.parts/(?P<part>\w+)\.json",
-}
-
-
-class Job(NamedTuple):
-    rule: str
-    wildcards: dict[str, str]
-
 
 class Work(NamedTuple):
     """amount: of units that ``kind`` counts; None: a job whose time grows with nothing that is known."""
@@ -69,20 +49,31 @@ class Work(NamedTuple):
     amount: float | None
 
 
-def jobs_of(summary: Iterable[str]) -> list[Job]:
-    """The jobs that `snakemake --summary` means to run: a line is an output, a rule's other outputs are passed over."""
+def first_outputs(rules: Path) -> dict[str, re.Pattern]:
+    """For each rule of the `.smk` files in a folder, what the path of its first output looks like: a group for each wildcard."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(rules.glob("*.smk")))
+    found = {}
+    for rule in re.split(r"^(?=rule |use rule )", text, flags=re.MULTILINE)[1:]:
+        name = re.match(r"(?:use rule \w+ as|rule) (\w+)", rule)[1]
+        if output := re.search(r'^    output:\n([^"]*)"(?:<\w+>/)?([^"]*)"', rule, re.MULTILINE):
+            group = "(?:" if "collect(" in output[1] else r"(?P<\1>"  # what is collected is no wildcard of the rule
+            pattern = re.sub(r"\\\{(\w+)\\\}", rf"{group}[\\w-]+?)", re.escape(output[2]))
+            found[name] = re.compile(f"(?:^|/){pattern}$")
+    return found
+
+
+def planned(summary: Iterable[str], outputs: Mapping[str, re.Pattern]) -> list[Job]:
+    """The jobs that `snakemake --summary` means to run: of the lines of a job, one for each output, the first's counts.
+
+    ``outputs``: of `first_outputs`.
+    """
     header, *lines = [line.rstrip("\n").split("\t") for line in summary if "\t" in line]
     path, rule, plan = (header.index(name) for name in ("output_file", "rule", "plan"))
-    found: dict[tuple, Job] = {}
+    found = {}
     for line in lines:
-        if line[plan] == "no update":
-            continue
-        name, wildcards = line[rule], {}
-        if name in _JOBS:
-            if not (match := re.search(_JOBS[name], line[path])):
-                continue
-            wildcards = match.groupdict()
-        found[name, *wildcards.values()] = Job(name, wildcards)
+        first = outputs[line[rule]].search(line[path])
+        if first and line[plan] != "no update":
+            found[line[rule], *first.groups()] = Job(line[rule], first.groupdict())
     return list(found.values())
 
 
@@ -122,9 +113,9 @@ def settings_of(plan: Plan, job: Job) -> dict:
     if rule == "train":
         return plan.train_settings(words["stage"])
     if rule == "fit_linear":
-        return plan.fit_settings(words["stage"])
+        return plan.fit_linear_settings(words["stage"])
     if rule == "find_lr":
-        return plan.lr_find_settings(words["stage"])
+        return plan.find_lr_settings(words["stage"])
     if rule in ("activations", "activations_tuned"):
         size = words.get("size") or plan.activation_sizes[f"activations-{words['kind']}-{words['key']}"]
         return {"size": int(size), "first": int(words["first"]), "last": int(words["last"])}

@@ -1,0 +1,219 @@
+# What jobs read: the inputs that several rules share, and those that depend on the config or on a job's wildcards.
+# Small JSON files carry identity from rule to rule (compared by checksum); large files are read beside them, as `ancient`.
+from types import SimpleNamespace
+
+manifest_files = {
+    "manifest": ancient("<data>/manifest.csv"),
+    "manifest_identity": "<data>/manifest.json",
+}
+folds_files = {
+    **manifest_files,
+    "folds": ancient("<run>/folds.csv"),
+    "folds_identity": "<run>/folds.json",
+}
+weights_files = {
+    "weights_identity": "<weights>/weights.json",
+    "trunk": ancient("<weights>/trunk.safetensors"),
+}
+
+
+# ---- what a user has to give first: no file, or an error that says what is missing
+
+
+def get_test_images(wildcards):
+    if plan.has_test:
+        return []
+    refuse(
+        f"run {plan.config['run']} has no test images (data.test is not set and {plan.root}/test does not exist), "
+        "so there is nothing to submit: ask for `evaluate` instead"
+    )
+
+
+def get_competition(wildcards):
+    if plan.config["data"]["competition"]:
+        return []
+    refuse("data.competition is not set: name the Kaggle competition to submit to, as its address has it")
+
+
+def get_new_images(wildcards):
+    images = plan.config["predict"]["images"]
+    if images is None or not os.path.isdir(images):
+        message = "predict.images is not set" if images is None else f"predict.images: {images} is not a folder"
+        refuse(f"{message}; give the folder of new images: make predict IMAGES=folder")
+    return []
+
+
+def get_other_runs(name):
+    """A file of each other run that is averaged with this one; those runs are made by their own configs."""
+
+    def get(wildcards):
+        paths = [f"{folder}/{name}" for folder in plan.other_runs]
+        for path in paths:
+            if not os.path.isfile(path):
+                refuse(f"ensemble.runs: {path} does not exist; run that run's own config to `evaluate` first")
+        return paths
+
+    return get
+
+
+# ---- pixels and parts
+
+
+def get_size(wildcards):
+    """The size (px) of the job's stage, of its shared activations, or of the final prediction."""
+    if hasattr(wildcards, "size"):
+        return int(wildcards.size)
+    if hasattr(wildcards, "kind"):
+        return plan.activation_sizes[f"activations-{wildcards.kind}-{wildcards.key}"]
+    return plan.known[getattr(wildcards, "stage", plan.last_stage)]["size"]
+
+
+def get_pixels(wildcards):
+    return f"{plan.pixels_folder(get_size(wildcards))}/pixels.json"
+
+
+def get_packed(wildcards):
+    """What lies beside pixels.json and is read with it."""
+    folder = plan.pixels_folder(get_size(wildcards))
+    return [f"{folder}/pixels.u8", f"{folder}/index.npy"]
+
+
+pixels_files = {"pixels": get_pixels, "packed": ancient(get_packed)}
+
+
+def get_parts(path, name):
+    """A file of each part that a result is joined from (shards.py); none where one job makes the whole."""
+    return lambda wildcards: plan.parts(path.format_map(vars(wildcards)), name)
+
+
+# ---- what a stage starts from
+
+
+def get_saved(get):
+    """The files of the network that ``get`` names for a job, as two input functions; no files where it names none."""
+    return SimpleNamespace(
+        tensors=lambda wildcards: getattr(get(wildcards), "tensors", []),
+        identity=lambda wildcards: getattr(get(wildcards), "identity", []),
+    )
+
+
+def is_of_all_layers(wildcards):
+    return plan.known[wildcards.stage]["train"] == "all"
+
+
+def get_activations(suffix):
+    """The cached activations that a head or linear stage learns on."""
+
+    def get(wildcards):
+        if is_of_all_layers(wildcards):
+            return []
+        return [f"{path}.{suffix}" for path in plan.activations(wildcards.stage, wildcards.fold)]
+
+    return get
+
+
+# Of the stage that a job trains: a head or linear stage learns on activations, and reads neither a trunk nor pixels.
+stage = SimpleNamespace(
+    trunk=get_saved(lambda w: plan.starting_trunk(w.stage, w.fold) if is_of_all_layers(w) else None),
+    # What a linear stage's activations were made by; none where that is the pretrained trunk.
+    tuned_trunk=get_saved(lambda w: plan.starting_trunk(w.stage, w.fold) if plan.trunk_stage(w.stage) else None),
+    head=get_saved(lambda w: plan.starting_head(w.stage, w.fold)),
+    activations=get_activations("safetensors"),
+    activations_identities=get_activations("json"),
+    pixels=lambda w: get_pixels(w) if is_of_all_layers(w) else [],
+    packed=lambda w: get_packed(w) if is_of_all_layers(w) else [],
+)
+stage_files = {
+    **folds_files,
+    "weights_identity": "<weights>/weights.json",
+    "trunk": ancient(stage.trunk.tensors),
+    "trunk_identity": stage.trunk.identity,
+    "head": ancient(stage.head.tensors),
+    "head_identity": stage.head.identity,
+    "activations": ancient(stage.activations),
+    "activations_identities": stage.activations_identities,
+    "pixels": stage.pixels,
+    "packed": ancient(stage.packed),
+}
+
+# The last stage's network of the fold that is looked into.
+last = SimpleNamespace(
+    trunk=get_saved(lambda wildcards: plan.final_trunk(plan.first_fold)),
+    head=get_saved(lambda wildcards: plan.saved(plan.last_stage, plan.first_fold)),
+)
+
+
+# ---- the networks that may answer
+
+
+def get_answering(name, stages, folds=None):
+    """A file of each of some stages, of the job's fold or of some folds."""
+    return lambda wildcards: [
+        f"{plan.run}/fold{fold}/{stage}/{name}"
+        for fold in ([wildcards.fold] if folds is None else folds)
+        for stage in stages
+    ]
+
+
+def get_networks(folds=None):
+    """The files of all networks that may answer: of a job's fold, or of some folds."""
+    return {
+        **weights_files,
+        "checkpoints": ancient(get_answering("checkpoint.safetensors", plan.answering, folds)),
+        "stages": get_answering("stage.json", plan.answering, folds),
+        "snapshots": ancient(get_answering("snapshots.safetensors", plan.answering_snapshots, folds)),
+    }
+
+
+# The pixels of each size that they see; two sizes may share a folder.
+answering_folders = [plan.pixels_folder(size) for size in plan.answering_sizes]
+answering_pixels = {
+    "pixels": [f"{folder}/pixels.json" for folder in answering_folders],
+    "packed": ancient(
+        [f"{folder}/{name}" for folder in dict.fromkeys(answering_folders) for name in ("pixels.u8", "index.npy")]
+    ),
+}
+
+
+def get_chosen(wildcards):
+    """What answers, where it is known before the images are predicted: for those to submit."""
+    return f"{plan.run}/chosen.json" if wildcards.split == "test" else []
+
+
+# ---- files of every fold and stage
+
+
+def get_predictions(split, suffix):
+    """The predictions of a split, one file a fold; none where the run has no such images."""
+    return [f"{plan.run}/fold{fold}/predictions/{split}.{suffix}" for fold in plan.predicted(split)]
+
+
+def get_of_stages(name, stages=None):
+    """A file of every stage of every fold."""
+    stages = plan.stages if stages is None else stages
+    return [f"{plan.run}/fold{fold}/{stage}/{name}" for fold in plan.folds for stage in stages]
+
+
+def get_of_finders(name):
+    """A file of every learning-rate finder whose rate is used."""
+    return [f"{plan.run}/fold{fold}/{stage}/{name}" for fold in plan.finder_folds for stage in plan.auto_stages]
+
+
+def get_of_quick(name, folds):
+    """A file of the quick stage of some folds."""
+    return [f"{plan.run}/fold{fold}/{plan.quick_stage}/{name}" for fold in folds]
+
+
+def get_quick_activations(suffix):
+    """The plain activations of the pretrained trunk, for the test images; none where there are no such images."""
+    return f"{plan.activations(plan.quick_stage, '')[0]}.{suffix}" if plan.has_test else []
+
+
+def get_benchmarks(wildcards):
+    """The benchmark file of every job of the run but of the two that come after them, `timings` and `report`."""
+    return [str(getattr(rules, name).benchmark).format_map(values) for name, values in jobs_of(plan)]
+
+
+def get_outputs():
+    """The patterns of the outputs of each rule whose jobs are timed."""
+    return {name: [str(path) for path in getattr(rules, name).output] for name, _ in jobs_of(plan)}

@@ -1,0 +1,72 @@
+"""Every job of a run: its rule and the values of its wildcards. A pure function of the plan; does not import torch.
+
+Snakemake knows its jobs only once all their inputs are named, and the table of times has the benchmark of every job as an
+input. So the jobs are listed here, from the plan that the rules read too; a test compares the list with Snakemake's own.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from eightfold.config.plan import Plan
+from eightfold.core.shards import names
+
+
+class Job(NamedTuple):
+    """``wildcards``: by name, in the order in which they stand in the path of the rule's first output."""
+
+    rule: str
+    wildcards: dict[str, str]
+
+
+def jobs_of(plan: Plan) -> list[Job]:
+    """The jobs that `submission` makes, or `evaluate` without test images, but for `timings` and `report`, which come last."""
+    every = [*_of_data(plan), *_of_stages(plan), *_of_answers(plan)]
+    return list({(job.rule, *job.wildcards.values()): job for job in every}.values())
+
+
+def _in_parts(plan: Plan, rule: str, **wildcards) -> Iterator[Job]:
+    """A job that can be divided, after the jobs of its parts where it is."""
+    wildcards = {name: str(value) for name, value in wildcards.items()}
+    yield from (Job(f"{rule}_part", {**wildcards, "part": part}) for part in names(plan.shards))
+    yield Job(rule, wildcards)
+
+
+def _of_data(plan: Plan) -> Iterator[Job]:
+    if plan.is_demo:
+        yield Job("demo", {})
+    if plan.is_kaggle:
+        yield Job("kaggle_data", {"competition": plan.config["data"]["competition"]})
+    yield from (Job(rule, {}) for rule in ("manifest", "duplicates", "folds", "check_job"))
+    yield from (Job(rule, {}) for rule in ("explore_data", "show_augmentation"))
+    for key in plan.short_sides:
+        yield from _in_parts(plan, "pixels", key=key)
+    yield Job("weights", {})
+
+
+def _of_stages(plan: Plan) -> Iterator[Job]:
+    for stage, settings in plan.stages.items():
+        trunk = plan.trunk_stage(stage)
+        for first, last in plan.views(stage) if settings["train"] != "all" else []:
+            views = {"first": first, "last": last}
+            if trunk is None:
+                _, kind, key = plan.activations_folder(settings["size"], first, last).rsplit("-", 2)
+                yield from _in_parts(plan, "activations", kind=kind, key=key, **views)
+            for fold in plan.folds if trunk else []:
+                yield from _in_parts(plan, "activations_tuned", fold=fold, stage=trunk, size=settings["size"], **views)
+        for fold in plan.finder_folds if stage in plan.auto_stages else []:
+            yield from (Job(rule, {"fold": fold, "stage": stage}) for rule in ("find_lr", "draw_lr_find"))
+        for fold in plan.folds:
+            rules = ("fit_linear", "draw_strength") if plan.is_linear(stage) else ("train",)
+            yield from (Job(rule, {"fold": fold, "stage": stage}) for rule in rules)
+    if plan.trained_stages:
+        yield Job("draw", {})
+
+
+def _of_answers(plan: Plan) -> Iterator[Job]:
+    for split in plan.splits:
+        for fold in plan.predicted(split):
+            yield from _in_parts(plan, "predict", fold=fold, split=split)
+    yield from (Job(rule, {}) for rule in ("choose", "score", "review", "insight"))
+    if plan.has_test:
+        yield Job("write_submission", {})
+    yield from (Job(f"track_{name}", {}) for name in plan.config["tracking"])
