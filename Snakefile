@@ -9,7 +9,7 @@
 # Targets: submission (default), evaluate, quick, report, explore, lr_find, look, clean_cache.
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.19")
 
 
 # A file given by --configfile stands alone: nothing of the demo's config leaks into it.

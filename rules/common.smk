@@ -86,14 +86,18 @@ if gpus and workflow.nodes is None and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", plan.devices)
 
 
+# Of this machine; None where jobs run on other machines, or where nothing runs (`snakemake --report` has no --cores).
+cores = workflow.resource_settings.cores if workflow.nodes is None else None
+
+
 def get_device_threads(wildcards):
     """Cores of a job of the device; a profile's set-threads counts more."""
-    return plan.threads(workflow.cores if workflow.nodes is None else None)
+    return plan.threads(cores)
 
 
 def get_training_threads(wildcards):
     """The same for training a stage, which may take several GPUs."""
-    return plan.threads(workflow.cores if workflow.nodes is None else None, wildcards.stage)
+    return plan.threads(cores, wildcards.stage)
 
 
 # All rules have the same two params, what they depend on in the config and what their code means (provenance.py).

@@ -99,7 +99,7 @@ rule score:
         valid="<run>/predictions/valid.csv",
         test="<run>/predictions/test.csv",
         tuning="<run>/tuning.json",
-        metrics="<run>/metrics.json",
+        metrics=report("<run>/metrics.json", category="Result"),
     log:
         "<run>/logs/score.log",
     benchmark:

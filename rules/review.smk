@@ -232,7 +232,7 @@ rule report:
         tables="<run>/review/tables.json",
         timings="<run>/timings.csv",
     output:
-        report="<run>/report.html",
+        report=report("<run>/report.html", category="Result"),
         config="<run>/config.json",
     log:
         "<run>/logs/report.log",
