@@ -84,6 +84,7 @@ slurm-test: $(TOOLS) ## the pipeline on a real SLURM of two nodes, started here 
 
 plan: $(READY) ## what `make submission` (or another TARGET=) would run, why, for how long, and how much disk it takes
 	@$(call snakemake,$(TARGET) --dry-run --quiet host)
+	@[ -e '$(MAKERS)' ] || [ ! -d results ] || echo "make makes the manifest and the folds first: if they come out as they were, nothing below them is made again."
 	@$(call snakemake,$(TARGET) --summary) 2>/dev/null | .venv/bin/python scripts/forecast.py $(CONFIG)
 
 score: $(READY) ## the demo's accuracy and log loss on labels that the pipeline never saw
