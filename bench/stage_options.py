@@ -31,6 +31,7 @@ from eightfold.net import scoring
 from eightfold.net.nets import rate_groups
 from eightfold.predict import metrics
 from eightfold.train import stages, training
+from eightfold.train.answers import compute_logits
 from eightfold.train.setting import How
 
 # Changes of the stage. `lr` multiplies the rate; `uneven`: the training pictures of every second class are thinned to a
@@ -108,7 +109,7 @@ def predicted(
     kept = []
 
     def probabilities() -> np.ndarray:
-        logits = training.logits_of(setting.net, setting.source, setting.valid_rows, 0, here)
+        logits = compute_logits(setting.net, setting.source, setting.valid_rows, 0, here)
         return scoring.probabilities_of(logits, setting.targets.ndim == 2)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,7 @@ from eightfold.core.files import file_digest, identity_of, read_json, write_json
 from eightfold.core.runtime import job, log
 from eightfold.net import scoring
 from eightfold.net.nets import rate_groups
-from eightfold.train import distributed, stages, training
+from eightfold.train import answers, distributed, stages, training
 from eightfold.train.setting import How
 
 with job(snakemake.log[0], snakemake.threads):
@@ -58,17 +58,15 @@ with job(snakemake.log[0], snakemake.threads):
         if records.valid_logits is not None:
             seen = records.valid_logits
         elif len(held_out):  # weights are averaged, or the run was stopped after its last epoch
-            seen = training.logits_of(setting.net, setting.source, held_out, 0, here)
+            seen = answers.compute_logits(setting.net, setting.source, held_out, 0, here)
         learned, learned_view = np.empty(0), None
         if len(held_out):  # without them nothing can be compared with it
-            learned, learned_view = training.losses_on_training_images(
-                setting.net, setting.source, setting.targets, setting.train_rows, stage, settings["seed"], here
-            )
+            learned, learned_view = answers.measure_training_losses(setting, stage, how)
     epochs = records.epochs[: records.kept]  # those that the network has seen
     losses = records.valid_losses[: records.kept]
     by_epoch = np.stack(losses) if losses else np.empty((0, len(held_out)), np.float32)
-    answers = {"rows": torch.tensor(held_out), "logits": torch.tensor(seen), "losses": torch.tensor(by_epoch)}
-    tensors.save(made.valid, answers, identity)
+    held = {"rows": torch.tensor(held_out), "logits": torch.tensor(seen), "losses": torch.tensor(by_epoch)}
+    tensors.save(made.valid, held, identity)
     tensors.save(made.checkpoint, stages.checkpoint_tensors(setting.net), identity)
     cycles = range(1, stage["cycles"] + 1) if settings["snapshots"] else []
     saved = {f"snapshot{c}.{name}": value for c in cycles for name, value in tensors.load(kept(c), identity).items()}

@@ -14,6 +14,7 @@ from eightfold.net import nets, scoring
 from eightfold.net.scoring import mean_and_error
 from eightfold.predict import ensembles, evaluation, metrics
 from eightfold.train import training
+from eightfold.train.answers import compute_logits
 from eightfold.train.setting import How, Setting
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -59,7 +60,7 @@ def one_run(digits, trouble: str, seed: int, folder) -> tuple[np.ndarray, np.nda
         resume = folder / f"{seed}.{name}.safetensors"
         setting = Setting(net, source, labels, TRAIN)
         training.train(setting, {"name": name, **stage}, [lr], How(32, seed, CPU), resume, name)
-        found.append(scoring.softmax(training.logits_of(net, source, np.arange(len(values)), 0, CPU)))
+        found.append(scoring.softmax(compute_logits(net, source, np.arange(len(values)), 0, CPU)))
     return np.stack(found), classes
 
 

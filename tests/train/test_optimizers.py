@@ -55,7 +55,7 @@ def test_a_step_of_training_does_not_import_torchs_compiler():
         "import sys, torch\n"
         "from eightfold.net import nets\n"
         "from eightfold.core.devices import Device\n"
-        "from eightfold.train.training import Stepper\n"
+        "from eightfold.train.stepping import Stepper\n"
         "step = Stepper(nets.head(4, 2, 0), Device(torch.device('cpu'), torch.float32), False)\n"
         "step(torch.randn(6, 8), torch.tensor([0, 1] * 3), [0.1], 0)\n"
         "assert 'torch._dynamo' not in sys.modules and 'torchvision' not in sys.modules\n"

@@ -13,6 +13,7 @@ from eightfold.config import schedules
 from eightfold.core.devices import Device
 from eightfold.net import nets
 from eightfold.train import averaging, regularise, training
+from eightfold.train.batches import draw_batches
 from eightfold.train.setting import How, Setting
 
 SEED = 5
@@ -31,6 +32,20 @@ def test_without_options_the_loss_is_plain_cross_entropy():
     hot = F.one_hot(y, 3).float()
     plain = F.binary_cross_entropy_with_logits(logits(), hot)
     assert regularise.loss_for({}, hot.numpy(), ROWS)(logits(), hot).equal(plain)
+
+
+def test_losses_are_those_of_logits():
+    random = np.random.default_rng(0)
+    logits, y = random.normal(size=(7, 4)), random.integers(0, 4, 7)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = -np.log(p[np.arange(7), y]).mean()
+    assert regularise.loss_of(torch.tensor(logits), torch.tensor(y)).item() == pytest.approx(expected)
+    hot = (random.random((7, 4)) < 0.4).astype(float)
+    s = 1 / (1 + np.exp(-logits))
+    expected = -(hot * np.log(s) + (1 - hot) * np.log(1 - s)).mean()
+    assert regularise.loss_of(torch.tensor(logits), torch.tensor(hot)).item() == pytest.approx(expected)
+    far = regularise.loss_of(torch.tensor([[200.0, -200.0]]), torch.tensor([[0.0, 1.0]]))
+    assert far.item() == pytest.approx(200)  # defect 9 of 0.7: infinity, through a sigmoid that is exactly 1
 
 
 def test_label_smoothing_is_cross_entropy_with_softer_targets():
@@ -65,12 +80,10 @@ def test_a_balanced_sampler_draws_every_class_as_often():
     chances = regularise.sampling_weights(TARGETS)
     np.testing.assert_allclose([chances[c == TARGETS].sum() for c in range(3)], 1 / 3)
     rows = np.arange(100, 140)
-    drawn = np.concatenate(
-        [np.concatenate(training.epoch_batches(rows, 7, 0, "s", epoch, chances)) for epoch in range(100)]
-    )
+    drawn = np.concatenate([np.concatenate(draw_batches(rows, 7, 0, "s", epoch, chances)) for epoch in range(100)])
     shares = np.bincount(TARGETS[drawn - 100]) / len(drawn)
     assert len(drawn) == 4000 and np.abs(shares - 1 / 3).max() < 0.03
-    again = np.concatenate(training.epoch_batches(rows, 7, 0, "s", 0, chances))
+    again = np.concatenate(draw_batches(rows, 7, 0, "s", 0, chances))
     np.testing.assert_array_equal(again, drawn[:40])
     hot = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
     np.testing.assert_allclose(regularise.sampling_weights(hot), np.array([1 / 3, 1 / 3, 1, 1]) / (8 / 3))

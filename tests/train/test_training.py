@@ -1,6 +1,5 @@
 """The training loop: what it computes, in which order, and that stopping and going on changes nothing."""
 
-import copy
 import math
 import os
 import signal
@@ -9,10 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
-from torch.nn import functional as F
 
 from eightfold.config import schedules
 from eightfold.core import runtime, tensors
@@ -22,6 +18,8 @@ from eightfold.inputs import activations
 from eightfold.inputs.sources import Activations
 from eightfold.net import nets, scoring
 from eightfold.train import stages, training
+from eightfold.train.answers import compute_logits
+from eightfold.train.batches import draw_batches
 from eightfold.train.setting import How, Setting
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -128,7 +126,7 @@ def test_the_update_is_momentum_sgd_by_hand(tmp_path):
     lengths, step = [1, 2], 0
     momentum_w, momentum_b = np.zeros_like(weight), np.zeros_like(bias)
     for epoch in range(3):
-        for rows in training.epoch_batches(np.arange(21), 6, 5, "head", epoch):
+        for rows in draw_batches(np.arange(21), 6, 5, "head", epoch):
             x, y = vectors(rows, 1 + epoch).double().numpy(), targets()[rows]
             logits = x @ weight.T + bias
             p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -142,44 +140,6 @@ def test_the_update_is_momentum_sgd_by_hand(tmp_path):
     assert step == len(records.batches) == 12
     np.testing.assert_allclose(net.weight.detach().numpy(), weight, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(net.bias.detach().numpy(), bias, rtol=1e-4, atol=1e-6)
-
-
-def test_each_group_learns_at_its_own_rate(tmp_path):
-    """After one step of momentum SGD from rest a group has moved by its rate times its gradient."""
-    trunk, _, _ = nets.pretrained("squeezenet1_1", "none", seed=2)
-    net = nets.Net(trunk, nets.head(trunk.features, 2, 7))
-    before = {name: value.clone() for name, value in net.named_parameters()}
-    stepper = training.Stepper(net, CPU, False)
-    gradients = {}
-    step = stepper.optimizer.step
-
-    def watched():
-        gradients.update({name: p.grad.clone() for name, p in net.named_parameters()})
-        step()
-
-    stepper.optimizer.step = watched
-    x = images(range(6), 0)
-    stepper(x, torch.tensor([0, 1] * 3), [0.0, 0.001, 0.1], 3)
-    rates = {"trunk.early": 0.0, "trunk.late": 0.001, "head": 0.1}
-    for name, value in net.named_parameters():
-        rate = next(rate for prefix, rate in rates.items() if name.startswith(prefix))
-        torch.testing.assert_close(value, before[name] - rate * gradients[name])
-    assert len(stepper.optimizer.param_groups) == 3
-    assert all(group["weight_decay"] == 0 for group in stepper.optimizer.param_groups)
-
-
-def test_losses_are_those_of_logits():
-    random = np.random.default_rng(0)
-    logits, y = random.normal(size=(7, 4)), random.integers(0, 4, 7)
-    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    expected = -np.log(p[np.arange(7), y]).mean()
-    assert training.loss_of(torch.tensor(logits), torch.tensor(y)).item() == pytest.approx(expected)
-    hot = (random.random((7, 4)) < 0.4).astype(float)
-    s = 1 / (1 + np.exp(-logits))
-    expected = -(hot * np.log(s) + (1 - hot) * np.log(1 - s)).mean()
-    assert training.loss_of(torch.tensor(logits), torch.tensor(hot)).item() == pytest.approx(expected)
-    far = training.loss_of(torch.tensor([[200.0, -200.0]]), torch.tensor([[0.0, 1.0]]))
-    assert far.item() == pytest.approx(200)  # defect 9 of 0.7: infinity, through a sigmoid that is exactly 1
 
 
 def test_several_labels_a_picture(tmp_path):
@@ -198,26 +158,6 @@ def test_the_rate_of_each_mini_batch_is_the_formula(tmp_path):
     assert rates == pytest.approx([0.0008, *first[1:], *second])
     assert [row["cycle"] for row in records.batches] == [1] * 4 + [2] * 8
     assert [row["epoch"] for row in records.epochs] == [1, 2, 3]
-
-
-def test_records_of_an_epoch_are_means_over_pictures(tmp_path):
-    net = head()
-    records = trained(net, tmp_path, batch_size=8)
-    for row in records.epochs:
-        batches = [b for b in records.batches if b["epoch"] == row["epoch"]]
-        assert sum(b["images"] for b in batches) == 21
-        assert row["train_loss"] == pytest.approx(sum(b["loss"] * b["images"] for b in batches) / 21)
-    net.eval()
-    with torch.no_grad():
-        logits = net(vectors(range(21, 30), 0))
-    expected = F.cross_entropy(logits, torch.from_numpy(targets()[21:])).item()
-    assert records.epochs[-1]["valid_loss"] == pytest.approx(expected, rel=1e-5)
-    assert records.epochs[-1]["accuracy"] == (logits.argmax(1).numpy() == targets()[21:]).mean()
-
-
-def test_nothing_to_validate_leaves_the_figures_empty(tmp_path):
-    records = trained(head(), tmp_path, valid_rows=np.empty(0, int))
-    assert {row["valid_loss"] for row in records.epochs} == {row["accuracy"] for row in records.epochs} == {None}
 
 
 def test_views_follow_the_epochs(tmp_path):
@@ -262,30 +202,6 @@ def test_dropout_does_not_depend_on_the_random_state_and_leaves_it_alone(tmp_pat
     another = head()
     trained(another, tmp_path / "another", seed=6)
     assert not same(one, another)
-
-
-# ---- batches
-
-
-def test_order_is_keyed_by_seed_stage_and_epoch_and_holds_every_row_once():
-    rows = np.array([3, 1, 4, 15, 9, 2, 6, 5, 35, 8])
-    first = training.epoch_batches(rows, 4, 0, "a", 0)
-    assert [len(batch) for batch in first] == [4, 3, 3]
-    assert sorted(np.concatenate(first)) == sorted(rows)
-    again = training.epoch_batches(rows, 4, 0, "a", 0)
-    assert all((x == y).all() for x, y in zip(first, again, strict=True))
-    for other in ((1, "a", 0), (0, "b", 0), (0, "a", 1)):
-        assert (np.concatenate(training.epoch_batches(rows, 4, *other)) != np.concatenate(first)).any()
-
-
-@given(n=st.integers(2, 400), size=st.integers(2, 70), epoch=st.integers(0, 3))
-def test_an_epoch_is_cut_into_nearly_equal_batches_that_hold_every_row_once(n, size, epoch):
-    batches = training.epoch_batches(np.arange(n) * 3, size, 0, "a", epoch)
-    sizes = [len(batch) for batch in batches]
-    assert sorted(np.concatenate(batches)) == [3 * row for row in range(n)]
-    assert max(sizes) - min(sizes) <= 1 and min(sizes) >= 2
-    if size > 2 or n % 2 == 0:  # an odd number in twos would leave one alone
-        assert len(batches) == math.ceil(n / size) and max(sizes) <= size
 
 
 def test_one_training_picture_is_refused(tmp_path):
@@ -388,138 +304,22 @@ def test_a_loss_that_is_no_number_is_refused_in_words(tmp_path):
 
     with pytest.raises(UserError) as refusal:
         trained(head(), tmp_path, source=source, valid_rows=np.empty(0, int))
-    batches = training.epoch_batches(np.arange(21), 8, 5, "head", 1)
+    batches = draw_batches(np.arange(21), 8, 5, "head", 1)
     at = next(i for i, rows in enumerate(batches) if 7 in rows)
     rate = 0.05 * schedules.lr_factor(3 + at, 3, [1, 2])
     for part in ("stage head", f"step {3 + at} (epoch 2)", f"learning rate {rate:.3g}", str(batches[at].tolist())):
         assert part in str(refusal.value)
 
 
-def test_an_epoch_that_leaves_no_numbers_is_refused_in_words(tmp_path):
-    """Finite in every mini-batch, infinite when validated; and weights that the last update made infinite."""
-
-    def source(rows, view):
-        return vectors(rows, view) * (float("inf") if view == 0 else 1)
-
-    with pytest.raises(UserError, match="stage head: the validation loss is nan after epoch 1"):
-        trained(head(), tmp_path / "a", source=source)
-    with pytest.raises(UserError, match=r"stage head: .* holds numbers that are not finite after epoch 1"):
-        options = {"batch_size": 32, "valid_rows": np.empty(0, int)}
-        trained(nn.Linear(12, 2), tmp_path / "b", lambda rows, view: vectors(rows, view) * 1e4, lrs=(3e38,), **options)
-    assert not (tmp_path / "b" / "resume.safetensors").exists()
-
-
-class ShortOfMemory(nn.Module):
-    """Passes its input on; in training, not more than ``room`` rows of it."""
-
-    def __init__(self, room):
-        super().__init__()
-        self.room, self.sizes = room, []
-
-    def forward(self, x):
-        if self.training:
-            if len(x) > self.room:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            self.sizes.append(len(x))
-        return x
-
-
-@pytest.mark.parametrize("room", [3, 4, 7, 15])
-def test_out_of_memory_it_goes_on_in_pieces_with_the_same_gradient(tmp_path, room, caplog):
-    torch.manual_seed(0)
-    layers = nn.Linear(12, 5), nn.Tanh(), nn.Linear(5, 2)
-    whole = nn.Sequential(nn.Identity(), *layers)
-    memory = ShortOfMemory(room)
-    short = nn.Sequential(memory, *copy.deepcopy(layers))
-    first = trained(whole, tmp_path / "whole", batch_size=16)
-    second = trained(short, tmp_path / "short", batch_size=16)
-    for one, other in zip(whole.parameters(), short.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose([r["loss"] for r in first.batches], [r["loss"] for r in second.batches], rtol=1e-5)
-    assert max(memory.sizes) <= room and 1 not in memory.sizes
-
-
-def test_memory_that_is_not_enough_for_two_is_an_error(tmp_path):
-    with pytest.raises(torch.OutOfMemoryError):
-        trained(nn.Sequential(ShortOfMemory(1), nn.Linear(12, 2)), tmp_path, batch_size=16)
-
-
 def test_logits_of_the_last_epoch_are_those_of_the_network_that_is_kept(tmp_path):
     """So that nothing need compute them again; of an average of weights they would be another network's."""
     net = head()
     records = trained(net, tmp_path)
-    again = training.logits_of(net, vectors, np.arange(21, 30), 0, CPU)
+    again = compute_logits(net, vectors, np.arange(21, 30), 0, CPU)
     assert np.array_equal(records.valid_logits, again)
 
 
-def test_the_losses_of_validation_rows_after_each_epoch_have_the_mean_that_is_reported(tmp_path):
-    net = head()
-    records = trained(net, tmp_path)
-    assert [losses.mean() for losses in records.valid_losses] == pytest.approx(
-        [row["valid_loss"] for row in records.epochs]
-    )
-    with torch.no_grad():
-        logits = net.eval()(vectors(np.arange(21, 30), 0))
-    expected = nn.functional.cross_entropy(logits, torch.tensor(targets()[21:30]), reduction="none").numpy()
-    np.testing.assert_allclose(records.valid_losses[-1], expected, rtol=1e-5, atol=1e-6)  # of 1 - p, near 0
-    assert trained(head(), tmp_path / "all", valid_rows=np.arange(0)).valid_losses == []
-
-
-# ---- the training loss in eval mode
-
-
-class Source:
-    """`vectors`, of which some views are there."""
-
-    def __init__(self, *views):
-        self.views, self.asked = views, []
-
-    def holds(self, rows, view):
-        return view in self.views
-
-    def __call__(self, rows, view):
-        self.asked.append((rows.tolist(), view))
-        return vectors(rows, view)
-
-
-@pytest.mark.parametrize("several", [False, True])
-def test_the_training_loss_is_measured_as_the_validation_loss_is(several):
-    """Without dropout, by the running figures of BatchNorm, on the plain view; and it leaves the network as it was."""
-    net, rows = head(classes=3), np.arange(3, 21)
-    y = np.arange(30) % 3
-    y = np.eye(3, dtype=np.float32)[y] if several else y
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    losses, view = training.losses_on_training_images(
-        net.train(), Source(0, 1), y, rows, STAGE | {"train": "head"}, 5, CPU
-    )
-    with torch.no_grad():
-        logits = net.eval()(vectors(rows, 0))
-    of_torch = nn.functional.binary_cross_entropy_with_logits if several else nn.functional.cross_entropy
-    expected = of_torch(logits, torch.tensor(y[rows]), reduction="none").numpy()
-    assert view == 0
-    np.testing.assert_allclose(losses, expected.mean(1) if several else expected, rtol=1e-5)
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-
-
-def test_where_the_plain_view_is_not_cached_the_first_view_replaces_it():
-    source = Source(3)
-    _, view = training.losses_on_training_images(
-        head(), source, targets(), np.arange(9), STAGE | {"first_view": 3, "train": "head"}, 5, CPU
-    )
-    assert view == 3 and {asked for _, asked in source.asked} == {3}
-
-
-def test_a_stage_of_all_layers_evaluates_a_sample_that_stages_share(monkeypatch):
-    monkeypatch.setattr(training, "MOST_EVALUATED", 10)
-    rows, seen = np.arange(3, 30), []
-    for name, kind in (("one", "all"), ("other", "all"), ("third", "head")):
-        source = Source(0)
-        stage = STAGE | {"name": name, "train": kind}
-        losses, _ = training.losses_on_training_images(head(), source, targets(), rows, stage, 5, CPU)
-        seen.append([row for asked, _ in source.asked for row in asked])
-        assert len(losses) == len(seen[-1])
-    assert seen[0] == seen[1] and len(set(seen[0])) == 10 and set(seen[0]) <= set(rows.tolist())
-    assert seen[2] == rows.tolist()
+# ---- words
 
 
 @pytest.mark.parametrize(
@@ -534,81 +334,3 @@ def test_a_stage_of_all_layers_evaluates_a_sample_that_stages_share(monkeypatch)
 def test_a_random_trunk_whose_early_layers_would_hardly_learn_is_warned_of(changes, weights, warned):
     found = stages.warnings_of({"name": "whole", "train": "all", "lr_ratio": 10.0, **changes}, weights)
     assert [("whole" in text, "100 times slower" in text) for text in found] == [(True, True)] * warned
-
-
-# ---- options for fine-tuning
-
-
-def tuned(arch="resnet18", classes=2):
-    trunk, _, _ = nets.pretrained(arch, "none", 1)
-    return nets.Net(trunk, nets.head(trunk.features, classes, 1))
-
-
-@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v2", "densenet121", "regnet_y_400mf", "timm/resnet10t"])
-def test_every_parameter_has_one_rate_and_blocks_come_in_order_of_depth(arch):
-    if arch.startswith("timm/"):
-        pytest.importorskip("timm")
-    net = tuned(arch)
-    for stage in ({}, {"layer_decay": 0.7}):
-        parts = nets.rate_groups(net, stage)
-        found = [id(parameter) for part in parts for parameter in part]
-        assert len(found) == len(set(found)) and set(found) == {id(parameter) for parameter in net.parameters()}
-    assert len(nets.rate_groups(net, {})) == 3 and len(parts) > 5
-    assert [id(p) for p in parts[-1]] == [id(p) for p in net.head.parameters()]
-    names = {id(parameter): name for name, parameter in net.named_parameters()}
-    if arch == "resnet18":
-        first = [names[id(part[0])] for part in parts]
-        assert first == [
-            "trunk.early.conv1.weight",
-            *(
-                f"trunk.{'early' if layer < 3 else 'late'}.layer{layer}.{i}.conv1.weight"
-                for layer in (1, 2, 3, 4)
-                for i in (0, 1)
-            ),
-            "head.0.weight",
-        ]
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_step_with_layer_decay_and_norms_spared_is_torchs_own(optimizer):
-    net, stage = (
-        tuned(),
-        {"layer_decay": 0.5, "weight_decay": 0.1, "weight_decay_on": "weights", "optimizer": optimizer},
-    )
-    other = copy.deepcopy(net)
-    x, y = images(np.arange(8), 1), torch.arange(8) % 2
-    count = len(nets.rate_groups(net, stage))
-    rates = schedules.group_lrs(0.01, stage, count)
-    assert rates == pytest.approx([0.01 * 0.5 ** (count - 1 - i) for i in range(count)])
-    stepper = training.Stepper(net, CPU, False, stage)
-    for seed in (3, 4):
-        stepper(x, y, rates, seed)
-    groups = [
-        {"params": [p], "lr": rate, "weight_decay": 0.1 if p.dim() > 1 else 0.0}
-        for part, rate in zip(nets.rate_groups(other, stage), rates, strict=True)
-        for p in part
-    ]
-    theirs = torch.optim.AdamW(groups) if optimizer == "adamw" else torch.optim.SGD(groups, momentum=0.9)
-    for seed in (3, 4):
-        nets.set_training(other)
-        torch.manual_seed(seed)
-        F.cross_entropy(other(x), y).backward()
-        theirs.step()
-        theirs.zero_grad()
-    for (name, a), b in zip(net.state_dict().items(), other.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6, msg=name)
-
-
-def test_a_long_gradient_is_cut_to_its_length():
-    x, y = vectors(np.arange(8), 0) * 100, torch.arange(8) % 2
-    moved = {}
-    for clip in (None, 1e-3, 1e9):
-        net = nn.Linear(12, 2)
-        with torch.no_grad():
-            net.weight.fill_(0.5), net.bias.zero_()
-        before = torch.cat([p.detach().clone().flatten() for p in net.parameters()])
-        training.Stepper(net, CPU, False, {"grad_clip": clip})(x, y, [1.0], 1)
-        moved[clip] = torch.cat([p.detach().flatten() for p in net.parameters()]) - before
-    assert torch.equal(moved[None], moved[1e9]) and moved[None].norm() > 1
-    torch.testing.assert_close(moved[1e-3].norm(), torch.tensor(1e-3), rtol=1e-2, atol=0)
-    torch.testing.assert_close(moved[1e-3] / moved[1e-3].norm(), moved[None] / moved[None].norm(), rtol=1e-3, atol=1e-3)

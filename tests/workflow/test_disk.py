@@ -18,8 +18,10 @@ from eightfold.core.devices import Device
 from eightfold.core.files import UserError, checked, read_json
 from eightfold.inputs import activations, dataset, pixels
 from eightfold.net import nets
-from eightfold.train import training
 from eightfold.train.averaging import Average
+from eightfold.train.records import Records
+from eightfold.train.resume import read_state, write_state
+from eightfold.train.stepping import Stepper
 
 RUN = "results/tiny"
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -143,17 +145,17 @@ def emptied(path: Path, other: bytes) -> None:
 def _resume(folder: Path) -> Path:
     """The resume file of a training that was broken off."""
     net = nets.head(4, 2, 1)
-    stepper = training.Stepper(net, CPU, False)
+    stepper = Stepper(net, CPU, False)
     stepper(torch.randn(6, 8), torch.tensor([0, 1, 0, 1, 0, 1]), [0.1], 3)
     path = folder / "resume.safetensors"
-    records = training.Records([{"step": 0}], [{"epoch": 1}])
-    training._save(path, net, stepper, Average("none", 0.0), records, 1, "identity")
+    records = Records([{"step": 0}], [{"epoch": 1}])
+    write_state(path, net, stepper, Average("none", 0.0), records, 1, "identity")
     return path
 
 
 def _read_resume(path: Path):
     net = nets.head(4, 2, 1)
-    return training._restore(path, net, training.Stepper(net, CPU, False), Average("none", 0.0), "identity")
+    return read_state(path, net, Stepper(net, CPU, False), Average("none", 0.0), "identity")
 
 
 def _all_pixels(path: Path):

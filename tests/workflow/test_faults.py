@@ -18,7 +18,8 @@ from eightfold.core.files import UserError
 from eightfold.inputs import activations
 from eightfold.net import inference, nets
 from eightfold.predict import prediction
-from eightfold.train import regularise, training
+from eightfold.train import regularise
+from eightfold.train.stepping import Stepper
 
 ENVIRONMENT = {
     **os.environ,
@@ -104,7 +105,7 @@ def test_a_broken_off_attempt_counts_for_nothing(words):
     torch.manual_seed(0)
     net = Failing(4, words)
     x, y = torch.randn(8, 12), torch.arange(8) % 2
-    stepper = training.Stepper(net, CPU, False)
+    stepper = Stepper(net, CPU, False)
     stepper(x, y, [0.1], 1)
     by_hand = torch.nn.BatchNorm1d(12)
     for part in x.split(4):
@@ -118,7 +119,7 @@ def test_other_errors_are_not_taken_for_lack_of_memory():
     assert all(out_of_memory(RuntimeError(words)) for words in WORDS[1:])
     assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied (4x12 and 3x2)"))
     with pytest.raises(RuntimeError, match="something else"):
-        training.Stepper(Failing(4, "something else"), CPU, False)(torch.randn(8, 12), torch.arange(8) % 2, [0.1], 1)
+        Stepper(Failing(4, "something else"), CPU, False)(torch.randn(8, 12), torch.arange(8) % 2, [0.1], 1)
 
 
 @pytest.mark.parametrize("words", WORDS[1:])

@@ -16,8 +16,10 @@ from eightfold.core.runtime import counted, progress
 from eightfold.inputs import stratify
 from eightfold.net import nets, scoring
 from eightfold.train import regularise
+from eightfold.train.answers import compute_logits
+from eightfold.train.batches import draw_batches
 from eightfold.train.setting import How, Setting
-from eightfold.train.training import Stepper, epoch_batches, logits_of
+from eightfold.train.stepping import Stepper
 
 TRIED = {"sgd": [0.001, 0.003, 0.01, 0.03, 0.1], "adamw": [0.0001, 0.0003, 0.001, 0.003, 0.01]}
 # Taken, and said, where the curve suggests none: a third of the lesson's usual rates (docs/experiments.md), since a network whose
@@ -60,7 +62,7 @@ def sweep(
     for step in progress(range(steps), steps, name, " batches"):
         epoch, i = divmod(step, per_epoch)
         if i == 0:
-            batches = epoch_batches(train_rows, how.batch_size, seed, name, epoch)
+            batches = draw_batches(train_rows, how.batch_size, seed, name, epoch)
         view = schedules.view_of(stage, epoch)
         lr = schedules.finder_lr(step, steps, start, end)
         loss = stepper(
@@ -233,7 +235,7 @@ def _train(setting: Setting, stage: dict, lr: float, how: How) -> int:
     weights = regularise.sampling_weights(targets[rows]) if stage.get("sampler") == "balanced" else None
     all_targets, step = torch.from_numpy(targets).to(how.device.device), 0
     for epoch in range(sum(lengths)):
-        for batch in epoch_batches(rows, how.batch_size, how.seed, stage["name"], epoch, weights):
+        for batch in draw_batches(rows, how.batch_size, how.seed, stage["name"], epoch, weights):
             rate = lr * schedules.factor(stage, step, per_epoch, lengths)
             inputs, wanted = source(batch, schedules.view_of(stage, epoch)), all_targets[torch.from_numpy(batch)]
             loss = stepper(inputs, wanted, [rate], seed_for(how.seed, "dropout", step))
@@ -249,7 +251,7 @@ def _losses_of(setting: Setting, rows: np.ndarray, stage: dict, device: Device) 
     Where the stage makes classes count alike, so does this. What is not a number counts as _INFINITE.
     """
     targets = setting.targets
-    logits, wanted = logits_of(setting.net, setting.source, rows, 0, device), targets[rows]
+    logits, wanted = compute_logits(setting.net, setting.source, rows, 0, device), targets[rows]
     losses = scoring.row_losses(logits, wanted)
     if "balanced" in (stage.get("class_weights"), stage.get("sampler")) and targets.ndim == 1:
         losses *= regularise.balanced_weights(targets[setting.train_rows], regularise.classes_of(targets))[wanted]
