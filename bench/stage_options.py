@@ -102,7 +102,7 @@ def predicted(
     stage = changed(plan.stages[name], option)
     settings = {"stage": stage, "arch": plan.config["model"]["arch"], "seed": seed, "holds_back": False}
     settings["augmentation"] = plan.config["augmentation"]
-    setting = stages.setting_of(inputs(plan, name, fold), settings, fold, here)
+    setting = stages.open_setting(inputs(plan, name, fold), settings, fold, here)
     lrs = schedules.group_lrs(lr * option.get("lr", 1), stage, len(rate_groups(setting.net, stage)))
     train_rows = some(setting.train_rows, pictures, seed)
     train_rows = thinned(train_rows, setting.targets) if "uneven" in option else train_rows

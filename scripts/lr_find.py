@@ -17,7 +17,7 @@ with job(snakemake.log[0], snakemake.threads):
     finder, stage, seed, batch_size = settings["lr_find"], settings["stage"], settings["seed"], settings["batch_size"]
     optimizer, losses = stage["optimizer"], None
     with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
-        setting = stages.setting_of(snakemake.input, settings, snakemake.wildcards.fold, here)
+        setting = stages.open_setting(snakemake.input, settings, snakemake.wildcards.fold, here)
         how = How(batch_size, seed, here, settings.get("bn_freeze", False))
         batches = schedules.batches_of(len(setting.train_rows), batch_size)
         steps, swept = schedules.finder_steps(finder["steps"], batches, stage), ([], [])

@@ -29,7 +29,7 @@ def network(arch: str, classes: int, features: int, seed: int) -> nets.Net:
     return nets.Net(nets.trunk_outline(arch), nets.head(features, classes, seed_for(seed, "head")))
 
 
-def setting_of(given, settings: dict, fold: str, device: Device) -> Setting:
+def open_setting(given, settings: dict, fold: str, device: Device) -> Setting:
     """Open a stage's inputs. ``given`` are the rule's named inputs, ``settings`` its settings.
 
     A head stage learns on cached activations and needs no trunk; a stage of all layers learns on views of pixels.
