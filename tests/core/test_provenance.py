@@ -165,6 +165,15 @@ def test_training_reaches_neither_metrics_nor_predictions():
         assert not [name for name in reached(script) if name.startswith("eightfold/predict/")]
 
 
+def test_an_edit_of_the_loop_fits_no_linear_stage_again_nor_the_other_way_round():
+    loop = {f"eightfold/train/{name}.py" for name in ("training", "records", "resume", "trained_stage")}
+    fit = {f"eightfold/train/{name}.py" for name in ("linear", "linear_stage")}
+    finder = {"eightfold/train/lr_finder.py"}
+    assert loop <= reached("train.py") and not reached("train.py") & (fit | finder)
+    assert fit <= reached("fit_linear.py") and not reached("fit_linear.py") & (loop | finder)
+    assert finder <= reached("lr_find.py") and not reached("lr_find.py") & (loop | fit)
+
+
 def test_what_makes_the_data_reaches_no_network():
     for script in ("manifest.py", "folds.py", "pixels.py", "draw.py", "report.py", "submission.py"):
         assert not [name for name in reached(script) if name.startswith(("eightfold/net/nets", "eightfold/train/"))]
