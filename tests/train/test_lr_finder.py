@@ -11,6 +11,7 @@ from torch import nn
 
 from eightfold.config.schedules import finder_steps
 from eightfold.core.devices import Device
+from eightfold.core.randomness import seed_for
 from eightfold.net import nets
 from eightfold.train import lr_finder
 from eightfold.train.lr_finder import CAUTIOUS_LR, TRIED, choose, inner_splits, smooth, suggest, sweep, try_rates
@@ -310,7 +311,6 @@ def test_trials_judge_each_row_at_each_rate_and_leave_network_and_random_state_a
 
 def test_a_trial_is_the_stage_trained_on_the_rows_that_are_left(tmp_path):
     """Its last weights are those of training.train with the same keys."""
-    from eightfold.core.randomness import seed_for
     from eightfold.train import training
 
     stage = {**STAGE, "train": "head", "min_steps": 20, "cycles": 2, "optimizer": "adamw"}
@@ -367,3 +367,49 @@ def test_a_rate_that_is_clearly_behind_after_the_first_split_is_tried_no_further
     goes_on = np.isfinite(raced[~first]).sum(1)
     assert (goes_on >= 1).all() and (goes_on < raced.shape[1]).all()
     assert lr_finder.choose(raced, lr_finder.TRIED["sgd"])["lr"] > 0
+
+
+# ---- all of it
+
+FINDER = {"steps": 30, "start": 1e-4, "end": 10, "rule": "minimum"}
+
+
+def found_for(stage, finder=FINDER, units=None, net=None, rows=64):
+    stage = {**STAGE, "train": "head", "min_steps": 40, "optimizer": "sgd", **stage}
+    setting = Setting(net or nets.head(6, 2, 0), source, TARGETS, np.arange(rows), classes=["a", "b"])
+    return lr_finder.find_rate(setting, stage, How(8, 3, CPU), finder, units), setting, stage
+
+
+def test_without_trials_the_rate_is_the_sweep_s_suggestion():
+    found, setting, stage = found_for({})
+    assert found == suggest(*sweep(setting, stage, How(8, 3, CPU), 30, 1e-4, 10), "minimum", "sgd")
+    assert found["tried"] == [] and len(found["lrs"]) <= 30
+
+
+def test_trials_of_a_new_head_replace_the_suggestion_and_keep_the_curve():
+    """The head that an earlier stage trained has learned the images held back: it must have no part in the trials."""
+    learned = nets.head(6, 2, 0)
+    with torch.no_grad():
+        learned[-1].weight.fill_(3.0)
+    swept, _, _ = found_for({}, net=learned)
+    found, setting, stage = found_for({}, net=learned, units=np.arange(64))
+    assert found["rule"] == "trials" and found["lrs"] == swept["lrs"] and found["losses"] == swept["losses"]
+    new = setting._replace(net=nets.head(6, 2, seed_for(3, "head")))
+    splits = inner_splits(TARGETS, np.arange(64), np.arange(64), 3)
+    expected = choose(try_rates(new, splits, stage, How(8, 3, CPU)), TRIED["sgd"])
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_where_all_rows_are_one_unit_nothing_can_be_tried():
+    found, _, _ = found_for({}, units=np.zeros(64, int))
+    assert found["rule"] == "minimum" and found["tried"] == []
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_stage_too_short_for_a_sweep_has_the_cautious_rate(optimizer):
+    short = {"train": "all", "cycles": 2, "optimizer": optimizer}  # 2 epochs of 8 batches
+    found, _, _ = found_for(short, FINDER | {"steps": "auto"})
+    assert found["lr"] == CAUTIOUS_LR[optimizer] and found["lrs"] == []
+    assert (
+        found["message"].startswith("the stage makes 16 steps, too few for a sweep") and optimizer in found["message"]
+    )

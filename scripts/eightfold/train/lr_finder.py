@@ -38,6 +38,32 @@ _SETTLED = 10  # ... where the best counts from this step on
 _SKIP_FIRST, _SKIP_LAST = 10, 5  # points that neither the plot nor the rules look at, as in 0.7
 
 
+def find_rate(setting: Setting, stage: dict, how: How, finder: dict, units: np.ndarray | None) -> dict:
+    """The rate that a stage is to learn at, ``lr``, and how it was found: `suggest`'s answer, where trials replace it `choose`'s.
+
+    finder: steps (a number or auto) and the rates start and end of the sweep, and the rule that reads it. units: as in
+    `inner_splits`; None where no rates are tried. A stage too short for a sweep has the cautious rate.
+    """
+    batches, optimizer = schedules.batches_of(len(setting.train_rows), how.batch_size), stage["optimizer"]
+    steps = schedules.finder_steps(finder["steps"], batches, stage)
+    swept = sweep(setting, stage, how, steps, finder["start"], finder["end"]) if steps else ([], [])
+    found = suggest(*swept, finder["rule"], optimizer)
+    if not steps:
+        found["message"] = (
+            f"the stage makes {batches * schedules.stage_epochs(stage)} steps, too few for a sweep that costs no more than "
+            f"the stage; the cautious rate of {optimizer} is taken: {found['lr']:.3g}"
+        )
+    splits = [] if units is None else inner_splits(setting.targets, setting.train_rows, units, how.seed)
+    if splits:
+        # A new head: one that an earlier stage trained has seen the images which are held back here.
+        new = nets.head(setting.net[0].num_features // 2, len(setting.classes), seed_for(how.seed, "head"))
+        found |= choose(try_rates(setting._replace(net=new), splits, stage, how), TRIED[optimizer])
+    return found
+
+
+# ---- the sweep
+
+
 def sweep(
     setting: Setting, stage: dict, how: How, steps: int, start: float, end: float
 ) -> tuple[list[float], list[float]]:
