@@ -174,6 +174,12 @@ def test_an_edit_of_the_loop_fits_no_linear_stage_again_nor_the_other_way_round(
     assert finder <= reached("lr_find.py") and not reached("lr_find.py") & (loop | fit)
 
 
+def test_what_learns_depends_on_files_of_activations_and_not_on_which_are_computed():
+    needed = "eightfold/inputs/activations_needed.py"
+    assert needed in reached("activations.py")
+    assert not [name for name in ("lr_find.py", "train.py", "fit_linear.py", "predict.py") if needed in reached(name)]
+
+
 def test_what_makes_the_data_reaches_no_network():
     for script in ("manifest.py", "folds.py", "pixels.py", "draw.py", "report.py", "submission.py"):
         assert not [name for name in reached(script) if name.startswith(("eightfold/net/nets", "eightfold/train/"))]
