@@ -1,10 +1,7 @@
 """`make new` reads the layouts of examples/ off generated miniatures, and what it writes is a config that holds."""
 
-import subprocess
-import sys
 from pathlib import Path
 
-import new_config
 import pytest
 from PIL import Image
 
@@ -135,18 +132,6 @@ def test_what_does_not_fit_is_said_with_what_to_do(tmp_path):
     pictures(tmp_path, "cats/1.png", "dogs/1.png", "test/1.png")
     with pytest.raises(UserError, match="one level deeper"):
         guess.infer(tmp_path)
-
-
-def test_on_a_terminal_it_asks_and_elsewhere_it_does_not(tmp_path):
-    ants_bees(tmp_path / "data")
-    path = tmp_path / "a.yaml"
-    assert "Nothing" in new_config.main("ants", str(tmp_path / "data"), str(path), ask=lambda question: "n")
-    assert not path.exists()
-    command = [sys.executable, str(ROOT / "scripts" / "new_config.py"), "ants", str(tmp_path / "data"), str(path)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert done.returncode == 0 and path.exists(), done.stderr
-    again = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert again.returncode == 1 and "is there already" in again.stderr
 
 
 def test_the_config_reference_is_that_of_the_schema():
