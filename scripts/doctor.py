@@ -1,6 +1,7 @@
 """What this machine and this run lack, and what earlier runs left damaged. Also by hand: python scripts/doctor.py [config]."""
 
 import contextlib
+import functools
 import sys
 from pathlib import Path
 
@@ -17,13 +18,7 @@ else:
     try:
         config = resolve(check_yaml_file(path), str(path))
     except UserError as error:
-        sys.exit(f" BAD  config    {error}")
+        sys.exit(doctor.lines_of(doctor.Finding("config", doctor.BAD, str(error))))
 with around:
-    findings = []
-    for finding in doctor.examine(Plan(config)):
-        findings.append(finding)
-        print(doctor.page([finding]).partition("\n\n")[0], flush=True)
-    bad = any(finding.state == doctor.BAD for finding in findings)
-    print(f"\n{doctor.page(findings).rpartition(chr(10))[2]}", flush=True)
-    if bad:
+    if not doctor.report(doctor.examine(Plan(config)), functools.partial(print, flush=True)):
         sys.exit(1)

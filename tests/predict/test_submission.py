@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eightfold.core.files import UserError
+from eightfold.core.files import UserError, write_text
 from eightfold.predict import submission
 from eightfold.predict.submission import Layout, infer_format, read_ids, table, write_checked
 
@@ -162,3 +162,18 @@ def test_a_sample_that_is_no_table_is_named(tmp_path):
         read_ids(tmp_path / "sample.csv")
     with pytest.raises(UserError, match=r"none\.csv: not a readable CSV"):
         read_ids(tmp_path / "none.csv")
+
+
+# ---- before it is sent
+
+
+def test_a_file_that_a_grader_would_refuse_is_not_sent(tmp_path):
+    split = ["train", "test", "test"]
+    images = pd.DataFrame({"id": ["00", "01", "02"], "split": split})
+    info = {"classes": CLASSES, "task": "single", "sample_submission": None}
+    path = tmp_path / "submission.csv"
+    write_text(path, "id,label\n01,cat\n02,dog\n")
+    submission.check_written(path, images, info, "label", " ")
+    write_text(path, "id,label\n01,cat\n03,wasp\n")
+    with pytest.raises(UserError, match=r"submission\.csv: not sent.*missing \['02'\], unknown \['03'\].*wasp"):
+        submission.check_written(path, images, info, "label", " ")

@@ -1,4 +1,4 @@
-"""Twins by bytes and by eye, with leaks and contradictions; and doubted labels, against brute force and planted errors."""
+"""Twins by bytes and by eye, with leaks and contradictions, against brute force."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,6 @@ from PIL import Image
 from eightfold.inputs import dataset
 from eightfold.raw import duplicates
 from eightfold.raw.images import thumbnail
-from eightfold.review import label_noise
 
 
 @settings(max_examples=60, deadline=None)
@@ -69,41 +68,6 @@ def test_twins_leaks_and_contradictions_are_listed_and_others_are_not():
     }
     assert duplicates.summary(pairs) == {"identical": 1, "near": 2, "conflict": 1, "leak": 1}
     assert duplicates.find(table.assign(status="unreadable"), small, 4).empty
-
-
-def test_planted_label_errors_are_ranked_first():
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 4, 400)
-    logits = 5 * np.eye(4)[truth] + rng.normal(0, 1, (400, 4))
-    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    given, planted = truth.copy(), rng.choice(400, 20, replace=False)
-    given[planted] = (given[planted] + 1) % 4
-    rows, classes, margins = label_noise.suspicious(p, given)
-    assert (np.diff(margins) >= 0).all() and len(set(rows)) == len(rows)
-    assert len(set(rows[:20]) & set(planted)) >= 15
-    assert (classes != given[rows]).all()
-    inside = np.isin(rows[:15], planted)
-    assert (classes[:15][inside] == truth[rows[:15][inside]]).mean() > 0.9
-
-
-def test_a_doubt_needs_a_class_that_is_confidently_seen():
-    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.45, 0.55], [0.2, 0.8]])
-    given = np.array([0, 0, 1, 0, 1])  # thresholds: mean of .9 .8 .45 = .717, mean of .7 .8 = .75
-    assert len(label_noise.suspicious(p, given)[0]) == 0  # .55 is below what class 1 has
-    p[3] = [0.1, 0.9]
-    rows, classes, margins = label_noise.suspicious(p, given)
-    assert rows.tolist() == [3] and classes.tolist() == [1] and np.isclose(margins[0], -0.8)
-
-
-def test_each_of_several_labels_is_doubted_for_itself():
-    rng = np.random.default_rng(1)
-    hot = (rng.random((200, 3)) < 0.4).astype(np.float32)
-    p = np.clip(0.8 * hot + 0.1 + rng.normal(0, 0.05, hot.shape), 0, 1)
-    hot[7, 2] = 1 - hot[7, 2]
-    rows, columns, margins = label_noise.suspicious(p, hot)
-    assert (rows[0], columns[0]) == (7, 2) and margins[0] < -0.5
-    empty = label_noise.suspicious(np.empty((0, 3)), np.empty((0, 3)))
-    assert [len(part) for part in empty] == [0, 0, 0]
 
 
 def test_a_picture_saved_again_is_in_the_fold_of_the_first(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from test_report import EVIL, SETTINGS, make_run
 
 from eightfold.core.files import read_json, write_json, write_text
-from eightfold.review import compare, insight, plots, report, review
+from eightfold.review import alike, compare, plots, report, review
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
@@ -61,8 +61,8 @@ def many_classes(root, count: int = 30, images: int = 240):
     write_json(files["tables"][0], review.tables(chances, targets, names, "single"))
     write_json(files["manifest_identity"][0], {**read_json(files["manifest_identity"][0]), "classes": names})
     plots.confusion_plot(root / "confusion.svg", review.confusion(chances, targets), names)
-    maps = insight.flat_maps(chances[:60] + random.normal(0, 0.01, (60, count)), 0)
-    like = insight.nearest(chances[:60])
+    maps = alike.flat_maps(chances[:60] + random.normal(0, 0.01, (60, count)), 0)
+    like = alike.nearest(chances[:60])
     points = [
         {
             "id": f"{number} {names[targets[number]]}",
@@ -77,8 +77,8 @@ def many_classes(root, count: int = 30, images: int = 240):
         for number in range(60)
     ]
     pictures = [np.full((20, 30, 3), 4 * number, np.uint8) for number in range(60)]
-    sprite = base64.b64encode(insight.sprite(pictures)).decode()
-    told = {"points": points, "thumbnail": insight.THUMBNAIL, "columns": insight.COLUMNS, "sprite": sprite}
+    sprite = base64.b64encode(alike.sprite(pictures)).decode()
+    told = {"points": points, "thumbnail": alike.THUMBNAIL, "columns": alike.COLUMNS, "sprite": sprite}
     write_json(root / "map.json", told)
     return {**files, "map": [root / "map.json"]}
 

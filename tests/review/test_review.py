@@ -1,10 +1,17 @@
-"""Figures and choices for people to look at, against scikit-learn and brute force."""
+"""Figures for people to look at, against scikit-learn and by hand."""
 
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
 from eightfold.review import review
+from eightfold.review.held_out import HeldOut
+
+
+def images_of(p, y, classes, rows=None):
+    """Held-out images called after their rows of the manifest, 0, 1, ... unless they are given."""
+    rows = np.arange(len(p)) if rows is None else np.array(rows)
+    return HeldOut([f"image {row}" for row in rows], rows, p, y, review.predicted(p, y), list(classes))
 
 
 def single(n=200, classes=5, seed=0):
@@ -68,54 +75,6 @@ def test_a_class_that_is_absent_or_never_predicted_has_no_share():
     assert rows[2]["precision"] is None and rows[2]["recall"] is None
 
 
-def turns(rows, score, group, number):
-    """Brute force of the choice by class: every class's best, then every class's second ..."""
-    queues = {g: sorted((r for r in rows if group[r] == g), key=lambda r: (-score[r], r)) for g in set(group[rows])}
-    picked, turn = [], 0
-    while len(picked) < number and any(len(queue) > turn for queue in queues.values()):
-        found = sorted((q[turn] for q in queues.values() if len(q) > turn), key=lambda r: (-score[r], r))
-        picked += [(group[r], turn, r) for r in found][: number - len(picked)]
-        turn += 1
-    return [row for _, _, row in sorted(picked)]
-
-
-@pytest.mark.parametrize("number", [1, 8, 40, 1000])
-@pytest.mark.parametrize("data", [single, several])
-def test_most_correct_and_incorrect_take_the_classes_in_turn(data, number):
-    p, y = data()
-    good = review.right(p, y)
-    group = y if y.ndim == 1 else np.zeros(len(y), int)
-    truth = [
-        chances[t] if y.ndim == 1 else np.mean([c if has else 1 - c for c, has in zip(chances, t, strict=True)])
-        for chances, t in zip(p, y, strict=True)
-    ]
-    np.testing.assert_allclose(review.truth_probability(p, y), truth)
-    truth = review.truth_probability(p, y)
-    expected = turns(np.flatnonzero(good), truth, group, number)
-    assert review.most_correct(p, y, number).tolist() == expected
-    expected = turns(np.flatnonzero(~good), -truth, group, number)
-    assert review.most_incorrect(p, y, number).tolist() == expected
-
-
-def test_most_uncertain_is_near_one_over_classes_or_near_a_half():
-    p, y = single()
-    expected = sorted(range(len(p)), key=lambda row: (max(p[row]), row))[:8]
-    assert review.most_uncertain(p, y, 8).tolist() == expected
-    p, y = np.array([[0.9, 0.1], [0.5, 0.45], [0.5, 0.55], [0.1, 0.5]]), np.zeros((4, 2), int)
-    assert review.most_uncertain(p, y, 3)[2] == 3 and set(review.most_uncertain(p, y, 2)) == {1, 2}
-
-
-def test_random_rows_are_few_distinct_and_the_same_again():
-    rows = np.arange(100, 160)
-    picked = review.random_rows(rows, 8, seed=3)
-    assert (
-        picked.tolist() == review.random_rows(rows, 8, seed=3).tolist() != review.random_rows(rows, 8, seed=4).tolist()
-    )
-    assert len(set(picked)) == 8 and set(picked) <= set(rows)
-    assert review.random_rows(rows[:3], 8, seed=0).tolist() == [100, 101, 102]
-    assert review.random_rows(rows[:0], 8, seed=0).tolist() == []
-
-
 @pytest.mark.parametrize("data", [single, several])
 def test_calibration_by_hand(data):
     p, y = data()
@@ -149,5 +108,3 @@ def test_nothing_to_validate_is_no_error():
         p = np.zeros((0, 3))
         found = review.tables(p, y, ["a", "b", "c"], "single")
         assert found["images"] == 0 and found["ece"] is None and found["confused"] == []
-        for choose in (review.most_correct, review.most_incorrect, review.most_uncertain):
-            assert choose(p, y, 8).tolist() == []

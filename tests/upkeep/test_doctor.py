@@ -31,6 +31,23 @@ def asked(folder: Path, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
+def test_each_finding_is_written_as_it_comes_and_what_is_to_be_fixed_is_counted():
+    written = []
+
+    def findings():
+        yield doctor.Finding("disk", doctor.BAD, "full", "make room")
+        assert len(written) == 1  # before the next, which may take long
+        yield doctor.Finding("data", doctor.NOTE, "not counted yet")
+
+    assert not doctor.report(findings(), written.append)
+    assert written == [
+        " BAD  disk      full\n                -> make room",
+        "note  data      not counted yet",
+        "\n1 to fix",
+    ]
+    assert doctor.report([], written.append) and written[-1] == "\nAll is well."
+
+
 def test_a_sound_run_is_well_and_every_file_of_it_was_looked_at(finished):
     done = asked(finished.folder)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -240,6 +240,16 @@ def problems(
     return result
 
 
+def check_written(path: str | os.PathLike, table: pd.DataFrame, info: dict, wanted: str, separator: str) -> None:
+    """Raise UserError where a grader would refuse a written submission. table, info: the manifest; wanted: its format."""
+    sample, single = read_sample(info), info["task"] == "single"
+    kind, _ = infer_format(sample, info["classes"], info["task"], wanted, separator)
+    test_ids = table["id"][table["split"] == "test"].tolist()
+    wrong = problems(path, test_ids, kind, single, info["classes"], sample, separator)
+    if wrong:
+        raise UserError(f"{path}: not sent, since a grader would refuse it: {'; '.join(wrong)}")
+
+
 def write_checked(path: str | os.PathLike, submission: pd.DataFrame, packed: str | os.PathLike = "", **check) -> None:
     """Write a submission, read it back, check it; put it in place only when `problems` finds none (else UserError).
 

@@ -1,32 +1,70 @@
-"""What a trained network looks at, and which pictures look alike to it: Grad-CAM, a map, nearest neighbours."""
+"""What a trained network looks at: its features, and Grad-CAM on the images that it got wrong or was unsure of."""
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
-from PIL import Image, ImageOps
 
 from eightfold.core.devices import Device
+from eightfold.core.files import checked, read_json
+from eightfold.inputs import dataset
+from eightfold.inputs.pixels import Pixels
+from eightfold.inputs.sources import Views
+from eightfold.net import nets
 from eightfold.net.nets import Net
+from eightfold.net.scoring import probabilities_of
 from eightfold.predict.prediction import BATCH
+from eightfold.review import held_out, telling_images
+from eightfold.review.held_out import HeldOut
+from eightfold.review.sheets import GREEN, RED, sheet_svg
+from eightfold.train import stages
 
-THUMBNAIL, COLUMNS = 64, 32  # px of a picture on the sprite, and how many stand side by side
-NEIGHBOURS = 6
+Source = Callable[[np.ndarray, int], torch.Tensor]  # rows of the manifest and a view -> inputs
+CPU = Device(torch.device("cpu"), torch.float32)
 
 
-def features(
-    net: Net, source: Callable[[np.ndarray, int], torch.Tensor], rows: np.ndarray, device: Device
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pooled trunk outputs (n, 2 * features) and logits (n, classes) of the plain view, float32."""
-    net = net.to(device.device).eval()
-    pooled, logits = [], []
+def rows_to_show(folds: pd.DataFrame, settings: Mapping) -> np.ndarray:
+    """Rows that the fold holds out, ``most`` of them at most, at random, in rising order. settings: fold, most, seed."""
+    rows = dataset.train_valid_rows(folds, settings["fold"])[1]
+    return telling_images.random_rows(rows, settings["most"], settings["seed"])
+
+
+def source_of(pixels: Pixels, settings: Mapping, scale: Mapping, device: Device) -> Views:
+    """The plain view of the images. settings: size (px), augmentation (its crop). scale: mean and std of a channel."""
+    plain = {"preset": "none", **settings["augmentation"]}
+    return Views(pixels, settings["size"], plain, 0, scale["mean"], scale["std"], device)
+
+
+def open_network(given, settings: Mapping, classes: int, features: int) -> Net:
+    """The network of trunk and head among a rule's inputs ``given``. settings: arch, seed; features: of the trunk.
+
+    Raises UserError for a damaged file.
+    """
+    net = stages.network(settings["arch"], classes, features, settings["seed"])
+    nets.load_part(net.trunk, checked(given.trunk, read_json(given.trunk_identity)), "trunk")
+    net.head = nets.load_head(checked(given.head, read_json(given.head_identity)))
+    return net
+
+
+def features(net: Net, source: Source, rows: np.ndarray, device: Device) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled trunk outputs (n, 2 * features) and logits (n, classes) of the plain view of n rows, float32."""
+    net = net.cpu().eval()
+    with torch.inference_mode():
+        pooled = [torch.empty(0, 2 * net.trunk.features)]  # of no rows at all there is still a shape
+        logits = [net.head(pooled[0])]
+    net = net.to(device.device)
     with torch.inference_mode(), device.autocast():
         for start in range(0, len(rows), BATCH):
             of_batch = net.trunk(source(rows[start : start + BATCH], 0))
             pooled.append(of_batch.float().cpu())
             logits.append(net.head(of_batch).float().cpu())
     return torch.cat(pooled).numpy(), torch.cat(logits).numpy()
+
+
+def answered(rows: np.ndarray, logits: np.ndarray, table: pd.DataFrame, info: dict) -> HeldOut:
+    """The rows with what this one network answers by its logits (n, C). table, info: the manifest."""
+    return held_out.of_rows(rows, probabilities_of(logits, info["task"] == "multi"), table, info)
 
 
 def grad_cam(net: Net, inputs: torch.Tensor, chosen: Sequence[int]) -> np.ndarray:
@@ -46,58 +84,45 @@ def grad_cam(net: Net, inputs: torch.Tensor, chosen: Sequence[int]) -> np.ndarra
     return (heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-12)).detach().cpu().numpy()
 
 
-def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A uint8 picture (s, s, 3), dimmed where the heat (s, s) is low and tinted orange where it is high."""
-    grey = picture.mean(2, keepdims=True) * 0.6
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """An image (s, s, 3) of values 0-255 as uint8, dimmed where the heat (s, s) is low and tinted orange where it is high."""
+    grey = image.mean(2, keepdims=True) * 0.6
     warm = np.array([255.0, 150.0, 30.0])
     weight = heat[..., None]
-    return np.clip(grey * (1 - weight) + (0.62 * picture + 0.38 * warm) * weight, 0, 255).astype(np.uint8)
+    return np.clip(grey * (1 - weight) + (0.62 * image + 0.38 * warm) * weight, 0, 255).astype(np.uint8)
 
 
-def flat_maps(values: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """{"pca", "tsne"}: each picture's place (n, 2) in 0-1. The same values and seed give the same map."""
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # scikit-learn's own
+def cam_sheets(net: Net, source: Source, images: HeldOut, scale: Mapping, number: int) -> dict[str, str]:
+    """{"most_incorrect", "most_uncertain"}: sheets as SVG text, of up to ``number`` images each. net and source: on the CPU.
 
-    # One thread: the same bytes whatever the job was given, and for a thousand pictures more only wait for one another,
-    # for minutes where the machine is busy.
-    with threadpool_limits(1):
-        parts = min(50, *values.shape)
-        components = PCA(parts, svd_solver="full").fit_transform(values.astype(np.float64))
-        pca = np.zeros((len(values), 2))
-        pca[:, : min(2, parts)] = components[:, :2]
-        tsne = pca
-        if len(values) > 5:
-            perplexity = min(30.0, (len(values) - 1) / 3)
-            tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(components)
-
-    def unit(places):
-        low, span = places.min(0), np.ptp(places, 0)
-        return (places - low) / np.where(span > 0, span, 1)
-
-    return {"pca": unit(pca), "tsne": unit(tsne)}
+    Each image is there twice: with what spoke for the likeliest class, and for the truth (of several labels, the likeliest
+    one that it has). scale: {"mean", "std"} per channel, by which the source normalises.
+    """
+    made = {}
+    for name in ("most_incorrect", "most_uncertain"):
+        shown, captions, colours = [], [], []
+        for i in getattr(telling_images, name)(images, number):
+            truth, likeliest = _truth(images, i), int(images.probabilities[i].argmax())
+            inputs = source(images.rows[i : i + 1], 0)
+            heats = grad_cam(net, inputs.repeat(2, 1, 1, 1), [likeliest, truth])
+            image = _shown(inputs[0], scale)
+            for heat, c, kind in zip(heats, (likeliest, truth), ("predicted", "actual"), strict=True):
+                shown.append(overlay(image, heat))
+                captions.append(f"for {kind} {images.classes[c]}\n{images.probabilities[i][c]:.0%}\n{images.ids[i]}")
+                colours.append(GREEN if c == truth else RED)
+        title = f"{name.replace('_', ' ').capitalize()}: what spoke for each class (Grad-CAM)"
+        made[name] = sheet_svg(shown, captions, title=title, colors=colours, empty="None to show.")
+    return made
 
 
-def nearest(values: np.ndarray, number: int = NEIGHBOURS) -> np.ndarray:
-    """(n, number) of the pictures with the highest cosine similarity, the likest first; a picture is not its own."""
-    from threadpoolctl import threadpool_limits
-
-    unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    with threadpool_limits(1):  # as in flat_maps
-        like = unit @ unit.T
-    np.fill_diagonal(like, -np.inf)
-    return np.argsort(-like, axis=1, kind="stable")[:, : min(number, len(values) - 1)]
+def _truth(images: HeldOut, i: int) -> int:
+    """The class of image ``i``; of several labels, the likeliest of them."""
+    if images.targets.ndim == 1:
+        return int(images.targets[i])
+    return int(np.argmax(np.where(images.targets[i] > 0, images.probabilities[i], -1)))
 
 
-def sprite(pictures: Sequence[np.ndarray]) -> bytes:
-    """Square thumbnails in rows of COLUMNS as one JPEG: picture i at column i % COLUMNS, row i // COLUMNS."""
-    rows = max(1, -(-len(pictures) // COLUMNS))
-    page = Image.new("RGB", (COLUMNS * THUMBNAIL, rows * THUMBNAIL), "white")
-    for number, picture in enumerate(pictures):
-        # the middle square: a border to fill a square with would be white in dark mode or black in light
-        small = ImageOps.fit(Image.fromarray(np.ascontiguousarray(picture)), (THUMBNAIL, THUMBNAIL))
-        page.paste(small, (number % COLUMNS * THUMBNAIL, number // COLUMNS * THUMBNAIL))
-    made = io.BytesIO()
-    page.save(made, "JPEG", quality=72, optimize=True)
-    return made.getvalue()
+def _shown(inputs: torch.Tensor, scale: Mapping) -> np.ndarray:
+    """Normalised inputs (3, s, s) as an image (s, s, 3), float32 in 0-255."""
+    mean, std = (torch.tensor(scale[name]).view(3, 1, 1) for name in ("mean", "std"))
+    return ((inputs * std + mean) * 255).clamp(0, 255).permute(1, 2, 0).numpy()

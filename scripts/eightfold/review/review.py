@@ -1,7 +1,7 @@
-"""What to look at after training: confusion, per-class figures, telling images and calibration.
+"""What to look at after training, in numbers: confusion, figures of each class, calibration.
 
 Pure functions of probabilities (n, C) and targets: (n,) class numbers where an image has one label, (n, C) zeros and
-ones where it may have several. Ties are broken by the lower row number, so the same predictions give the same report.
+ones where it may have several.
 """
 
 import math
@@ -95,43 +95,6 @@ def per_class(
             "accuracy": (guess == targets).sum(0) / np.float64(len(targets)),
         }
     return pd.DataFrame({"class": list(classes), "count": count, "predicted": claimed, **shares})
-
-
-def _by_class(rows: np.ndarray, score: np.ndarray, group: np.ndarray, number: int) -> np.ndarray:
-    """``number`` of ``rows`` with the highest score, taken in turn from each group: every group's first, then every
-    group's second ...; returned group by group."""
-    rows = rows[np.lexsort((rows, -score[rows]))]
-    turn = pd.Series(group[rows]).groupby(group[rows]).cumcount().to_numpy() if len(rows) else rows
-    picked = np.lexsort((rows, -score[rows], turn))[:number]
-    return rows[picked][np.lexsort((turn[picked], group[rows][picked]))]
-
-
-def _group(targets: np.ndarray) -> np.ndarray:
-    """(n,) what images are grouped by: the actual class; all alike where they have several."""
-    return np.zeros(len(targets), dtype=np.int64) if _multi_label(targets) else targets
-
-
-def most_correct(probabilities: np.ndarray, targets: np.ndarray, number: int) -> np.ndarray:
-    """Rows predicted rightly with the highest probability, from each actual class in turn."""
-    rows = np.flatnonzero(right(probabilities, targets))
-    return _by_class(rows, truth_probability(probabilities, targets), _group(targets), number)
-
-
-def most_incorrect(probabilities: np.ndarray, targets: np.ndarray, number: int) -> np.ndarray:
-    """Rows predicted wrongly that give the truth the lowest probability, from each actual class in turn."""
-    rows = np.flatnonzero(~right(probabilities, targets))
-    return _by_class(rows, -truth_probability(probabilities, targets), _group(targets), number)
-
-
-def most_uncertain(probabilities: np.ndarray, targets: np.ndarray, number: int) -> np.ndarray:
-    """Rows with the least confidence, right or wrong: p near 1/classes, or near .5 where labels are several."""
-    return np.argsort(confidence(probabilities, targets), kind="stable")[:number]
-
-
-def random_rows(rows: np.ndarray, number: int, seed: int) -> np.ndarray:
-    """``number`` of ``rows`` at most, at random but the same for the same seed, in rising order."""
-    picked = np.random.default_rng(seed).permutation(len(rows))[:number]
-    return np.sort(np.asarray(rows)[picked])
 
 
 def calibration_bins(probabilities: np.ndarray, targets: np.ndarray, bins: int = 10) -> tuple[list[dict], float | None]:

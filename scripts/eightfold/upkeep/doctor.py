@@ -5,7 +5,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -38,15 +38,20 @@ def examine(plan: Plan) -> Iterator[Finding]:
             yield Finding(look.__name__.strip("_"), BAD, str(error), "fix it and ask again")
 
 
-def page(findings: list[Finding]) -> str:
-    """The findings as lines of text, and a last one that counts what is to be fixed."""
-    lines = []
-    for what, state, message, remedy in findings:
-        lines.append(f"{state:>4}  {what:<9} {message}")
-        if remedy:
-            lines.append(f"{'':>15} -> {remedy}")
-    bad = sum(finding.state == BAD for finding in findings)
-    return "\n".join([*lines, "", f"{bad} to fix" if bad else "All is well."])
+def lines_of(finding: Finding) -> str:
+    """A finding as a line of text, with its remedy on a second one."""
+    remedy = f"\n{'':>15} -> {finding.remedy}" if finding.remedy else ""
+    return f"{finding.state:>4}  {finding.what:<9} {finding.message}{remedy}"
+
+
+def report(findings: Iterable[Finding], write: Callable[[str], None]) -> bool:
+    """Write each finding as soon as it is there, and last what is to be fixed; whether nothing is."""
+    bad = 0
+    for finding in findings:
+        bad += finding.state == BAD
+        write(lines_of(finding))
+    write(f"\n{bad} to fix" if bad else "\nAll is well.")
+    return not bad
 
 
 # ---- the machine
