@@ -89,6 +89,7 @@ rule review:
         **manifest_files,
         **pixels_files,
         valid="<run>/predictions/valid.csv",
+        tuning="<run>/tuning.json",
     output:
         confusion=report("<run>/review/confusion.svg", category="Review", caption="captions/confusion.rst"),
         most_correct=report("<run>/review/most_correct.svg", category="Review", caption="captions/sheet.rst"),

@@ -11,7 +11,7 @@ from eightfold.core.files import checked, read_json, write_table
 from eightfold.core.runtime import job, log, progress
 from eightfold.inputs.pixels import Pixels
 from eightfold.inputs.sources import Views
-from eightfold.predict import ensembles, finished, new_images, prediction, submission, tuning
+from eightfold.predict import ensembles, finished, metrics, new_images, prediction, tuning
 from eightfold.review.sheets import AMBER, GREY, sheet
 
 with job(snakemake.log[0], snakemake.threads):
@@ -51,7 +51,7 @@ with job(snakemake.log[0], snakemake.threads):
             as_arrays = [{key: value.numpy() for key, value in of_fold.items()} for of_fold in logits]
             probabilities = new_images.combined(as_arrays, blend, settings["answer"]["tta"])
             probabilities = tuning.with_temperature(probabilities, tuned["temperature"], multi_label)
-        decisions = submission.decide(probabilities, classes, multi_label, tuned)
+        decisions = metrics.decide(probabilities, classes, multi_label, tuned)
         answer = new_images.answers([names[row] for row in rows], probabilities, classes, info["separator"], decisions)
         shown = rows[: settings["shown"]]
         sheet(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from eightfold.core.files import write_json, write_table, write_text
+from eightfold.core.files import read_json, write_json, write_table, write_text
 from eightfold.core.runtime import job, log
 from eightfold.inputs import dataset
 from eightfold.inputs.pixels import Pixels
@@ -11,13 +11,14 @@ from eightfold.review import held_out, label_noise, plots, review, telling_image
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
     table, info = dataset.read_manifest(Path(given.manifest).parent)
-    images, number = held_out.read(given.valid, table, info), settings["per_sheet"]
-    pixels = Pixels(Path(given.pixels).parent)
+    tuned, number = read_json(given.tuning), settings["per_sheet"]
+    images, pixels = held_out.read(given.valid, table, info, tuned), Pixels(Path(given.pixels).parent)
     for name, shown in telling_images.chosen(images, number, settings["seed"]).items():
         write_text(getattr(made, name), telling_images.sheet_of(name, images, shown, pixels))
     places, doubts = label_noise.doubts(images, table["labels"])
     write_table(made.label_noise_table, doubts)
     write_text(made.label_noise, label_noise.sheet_of(images, places, doubts, pixels, 2 * number))
-    plots.confusion_plot(made.confusion, review.confusion(images.probabilities, images.targets), images.classes)
-    write_json(made.tables, review.tables(images.probabilities, images.targets, images.classes, info["task"]))
+    matrix = review.confusion(images.decisions, images.targets, len(images.classes))
+    plots.confusion_plot(made.confusion, matrix, images.classes)
+    write_json(made.tables, review.tables(images, info["task"], tuned))
     log.info("%d validation images, %d predicted wrongly", len(images.ids), int((~images.right).sum()))

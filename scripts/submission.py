@@ -7,7 +7,7 @@ import pandas as pd
 from eightfold.core.files import read_json
 from eightfold.core.runtime import job, log
 from eightfold.inputs import dataset
-from eightfold.predict import submission
+from eightfold.predict import metrics, submission
 
 with job(snakemake.log[0], snakemake.threads):
     settings, given = snakemake.params.settings["submission"], snakemake.input
@@ -33,7 +33,7 @@ with job(snakemake.log[0], snakemake.threads):
         submission.answers_per_row(sample, classes, settings["top_k"], separator),
         never_empty=bool((table["labels"][table["split"] != "test"] != "").all()),
     )
-    decisions = submission.decide(probabilities, classes, info["task"] == "multi", tuned)
+    decisions = metrics.decide(probabilities, classes, info["task"] == "multi", tuned)
     ids = predicted.iloc[:, 0].tolist()
     answer = submission.table(ids, probabilities, classes, kind, sample, layout, decisions)
     submission.write_checked(

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from eightfold.core.files import UserError
-from eightfold.predict import submission
+from eightfold.predict import metrics, submission
 
 BREEDS = ["ant", "bee", "cat"]
 
@@ -84,7 +84,7 @@ def test_each_format_as_it_stands_in_the_file():
     multi_label = np.array([[0.2, 0.6, 0.7], [0.1, 0.2, 0.4]])
     assert cells("tags", multi_label, separator="|") == [["bee|cat"], [""]]
     assert cells("tags", multi_label, never_empty=True) == [["bee cat"], ["cat"]]
-    tuned = submission.decide(multi_label, BREEDS, True, {"thresholds": [0.05, 0.3, 0.9]})
+    tuned = metrics.decide(multi_label, BREEDS, True, {"thresholds": [0.05, 0.3, 0.9]})
     assert cells("tags", multi_label, decisions=tuned) == [["ant bee"], ["ant"]]
     assert cells("zero_one", multi_label, decisions=tuned) == [["1", "1", "0"], ["1", "0", "0"]]
 
@@ -92,8 +92,8 @@ def test_each_format_as_it_stands_in_the_file():
 def test_cut_points_decide_grades_in_their_natural_order():
     grades = ["0", "1", "10", "2"]  # as they are sorted; 10 is the highest
     p = np.array([[0, 0, 1.0, 0], [0.5, 0, 0.5, 0], [1, 0, 0, 0]])
-    assert submission.decide(p, grades, False, {"cut_points": [0.5, 1.4, 2.5]}).tolist() == [2, 3, 0]
-    assert submission.decide(p, grades, False, {"cut_points": None}).tolist() == [2, 0, 0]
+    assert metrics.decide(p, grades, False, {"cut_points": [0.5, 1.4, 2.5]}).tolist() == [2, 3, 0]
+    assert metrics.decide(p, grades, False, {"cut_points": None}).tolist() == [2, 0, 0]
 
 
 def test_rows_of_a_hundred_and_of_thousands_of_classes_sum_to_one_as_written():

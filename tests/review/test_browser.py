@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from test_report import EVIL, SETTINGS, make_run
+from test_review import images_of
 
 from eightfold.core.files import read_json, write_json, write_text
 from eightfold.review import alike, compare, plots, report, review
@@ -58,9 +59,9 @@ def many_classes(root, count: int = 30, images: int = 240):
     targets = random.integers(0, count, images)
     scores = random.random((images, count)) ** 8 + 2 * np.eye(count)[targets] * (random.random((images, 1)) > 0.2)
     chances = scores / scores.sum(1, keepdims=True)
-    write_json(files["tables"][0], review.tables(chances, targets, names, "single"))
+    write_json(files["tables"][0], review.tables(images_of(chances, targets, names), "single", {}))
     write_json(files["manifest_identity"][0], {**read_json(files["manifest_identity"][0]), "classes": names})
-    plots.confusion_plot(root / "confusion.svg", review.confusion(chances, targets), names)
+    plots.confusion_plot(root / "confusion.svg", review.confusion(chances.argmax(1), targets, count), names)
     maps = alike.flat_maps(chances[:60] + random.normal(0, 0.01, (60, count)), 0)
     like = alike.nearest(chances[:60])
     points = [

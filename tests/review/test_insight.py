@@ -76,7 +76,7 @@ def test_of_several_labels_the_likeliest_actual_one_is_shown():
     net = network()
     net.head = nn.Linear(6, 3)
     made = insight.cam_sheets(net, corner, images, {"mean": [0.5] * 3, "std": [0.2] * 3}, 6)["most_incorrect"]
-    assert "for predicted bee\n90%" in made and "for actual cat\n40%" in made
+    assert "for likeliest bee\n90%" in made and "for actual cat\n40%" in made
 
 
 def test_inputs_are_shown_as_the_pixels_that_they_were_made_of():

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from test_review import images_of
 
 from eightfold.core import wording
 from eightfold.core.files import write_json, write_table, write_text
@@ -117,7 +118,7 @@ def make_run(root, folds=("0",), validated=True):
     counts = {"train": 300, "valid": 0, "test": 7, "rejected": 1}
     write_json(files["manifest_identity"][0], {"classes": CLASSES, "task": "single", "counts": counts, "root": EVIL})
     write_json(files["folds"][0], {"method": "stratified", "folds": 5, "counts": {"0": 60, "-1": 3}})
-    write_json(files["tables"][0], review.tables(chances, targets, CLASSES, "single"))
+    write_json(files["tables"][0], review.tables(images_of(chances, targets, CLASSES), "single", {}))
     write_text(
         files["timings"][0], f"job,step,after,seconds,peak_mb\n{EVIL},{EVIL},,12.5,800\ntrain,train,{EVIL},3605,-\n"
     )
@@ -260,6 +261,18 @@ def test_a_name_breaks_where_its_parts_end():
     assert wording.parts("train/azure_cross") == ["train/", "azure_", "cross"]
 
 
+@pytest.mark.parametrize(
+    ("tuned", "what"), [({"thresholds": 0.2}, "thresholds"), ({"cut_points": [1]}, "cut points"), ({}, "")]
+)
+def test_what_decides_is_said_where_it_was_tuned(tmp_path, tuned, what):
+    files = make_run(tmp_path)
+    images = images_of(np.array([[0.9, 0.1]]), np.array([0]), ["0", "1"])
+    write_json(files["tables"][0], review.tables(images, "single", tuned))
+    text = " ".join(Page(report.render(report.gather(files, SETTINGS))).text.split())
+    assert ("What is predicted here is what the submission answers" in text) == bool(what)
+    assert f"by {what} fitted on these images" in text or not what
+
+
 def test_the_headline_says_how_sure_it_is(page):
     text = " ".join(Page(page).text.split())
     assert "95.00 %" in text and f"± {100 * np.sqrt(0.95 * 0.05 / 60):.2f} % standard error" in text
@@ -367,17 +380,17 @@ def test_report_door(tmp_path):
     assert Page((tmp_path / "r.html").read_text()).open == []
 
 
-@pytest.mark.parametrize("task", ["single", "multi", "nothing held out"])
+@pytest.mark.parametrize("task", ["single", "multi", "nothing held out", "multi, tuned"])
 def test_review_door(tmp_path, task):
     from eightfold.inputs import dataset, pixels
 
     rng = np.random.default_rng(0)
     classes = ["id", "label", EVIL]
     ids = [f"00{number}" for number in range(12)] + ["nan"]
-    labels = [classes[number % 3] if task != "multi" or number % 2 else "id|label" for number in range(12)] + [""]
+    labels = [classes[number % 3] if task[:5] != "multi" or number % 2 else "id|label" for number in range(12)] + [""]
     table = pd.DataFrame({"id": ids, "path": ids, "split": ["train"] * 12 + ["test"], "labels": labels})
     table = table.assign(group="", fold_given="", width=8, height=8, mode="RGB", bytes=1, sha256="x", status="ok")
-    info = {"task": "multi" if task == "multi" else "single", "classes": classes, "separator": "|", "root": "."}
+    info = {"task": "multi" if task[:5] == "multi" else "single", "classes": classes, "separator": "|", "root": "."}
     info["counts"] = {"train": 12, "valid": 0, "test": 1, "rejected": 0}
     info["digest"] = dataset.identity(table, info)
     write_table(tmp_path / "manifest.csv", table)
@@ -389,11 +402,13 @@ def test_review_door(tmp_path, task):
     chances = pd.DataFrame(np.eye(3)[np.arange(12) % 3] * 0.8 + 0.1, columns=classes)
     valid = pd.concat([table[["id"]][:12], table["labels"][:12].rename("label"), chances], axis=1)[held_out]
     write_table(tmp_path / "valid.csv", valid.iloc[::-1])
+    write_json(tmp_path / "tuning.json", {"thresholds": 0.05 if task == "multi, tuned" else None, "temperature": 2.0})
     names = [*report.SHEETS, "confusion"]
     told = run_door(
         "review.py",
         input={
             "valid": tmp_path / "valid.csv",
+            "tuning": tmp_path / "tuning.json",
             "manifest": tmp_path / "manifest.csv",
             "manifest_identity": tmp_path / "manifest.json",
             "pixels": tmp_path / "px" / "pixels.json",
@@ -404,10 +419,11 @@ def test_review_door(tmp_path, task):
         log=tmp_path / "log.txt",
     )
     found = json.loads((tmp_path / "tables.json").read_text())
-    wrong = {"single": 0, "multi": 5, "nothing held out": 0}[task]
+    wrong = {"single": 0, "multi": 5, "nothing held out": 0, "multi, tuned": 10}[task]  # by 0.05 all three are answered
     assert found["wrong"] == wrong and f"{len(valid)} validation images, {wrong} predicted wrongly" in told
     random_wrong = (tmp_path / "random_wrong.svg").read_text()
     expected = {"single": "None: all of the 10 validation images are right.", "multi": "actual id, label"}
+    expected["multi, tuned"] = "predicted id, label, &lt;script&gt;alert(1)&lt;/script&gt;\n"
     assert expected.get(task, "There are no validation images.") in random_wrong
-    assert random_wrong.count("<image") == wrong
+    assert random_wrong.count("<image") == min(wrong, 8)
     assert (tmp_path / "most_correct.svg").read_text().count("<image") == {"single": 8, "multi": 5}.get(task, 0)

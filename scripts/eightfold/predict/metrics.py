@@ -6,7 +6,7 @@ number per row, or 0/1 per row and class.
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -214,6 +214,17 @@ def decisions(probabilities: np.ndarray, multi_label: bool, thresholds=0.5, cut_
     return order[np.searchsorted(cut_points, expected_grade(probabilities, order), side="right")]
 
 
+def decide(probabilities: np.ndarray, classes: Sequence[str], multi_label: bool, tuned: Mapping) -> np.ndarray:
+    """What is answered, in the submission and wherever it is shown or scored: `decisions` with what was tuned.
+
+    ``tuned``, as tuning.json has it, may hold thresholds (one, or one per class; else 0.5) and cut_points: the mean grade
+    of a row, over the rising classes, is cut by them. Probabilities: as submitted, so a temperature is in them already.
+    """
+    thresholds, cuts = tuned.get("thresholds"), tuned.get("cut_points")
+    order = None if cuts is None else grade_order(classes)
+    return decisions(probabilities, multi_label, 0.5 if thresholds is None else thresholds, cuts, order)
+
+
 def expected_grade(probabilities: np.ndarray, order: np.ndarray) -> np.ndarray:
     """(n,) mean rank of the grades 0, 1, ... under each row's probabilities."""
     return probabilities[:, order] @ np.arange(len(order)) / probabilities.sum(1)
@@ -235,14 +246,8 @@ class Judge(NamedTuple):
         return named(self.name)
 
     def decide(self, probabilities: np.ndarray, tuned: dict | None = None) -> np.ndarray:
-        """`decisions` with what was tuned."""
-        tuned = tuned or {}
-        cuts = tuned.get("cut_points")
-        order = grade_order(self.classes) if cuts is not None else None
-        thresholds = tuned.get("thresholds")
-        return decisions(
-            probabilities, self.task == "multi", 0.5 if thresholds is None else np.asarray(thresholds), cuts, order
-        )
+        """`decide` for this job."""
+        return decide(probabilities, self.classes, self.task == "multi", tuned or {})
 
     def of_decisions(self, chosen: np.ndarray, targets: np.ndarray) -> float:
         """The figure of decisions already taken; only where the metric judges decisions."""

@@ -83,7 +83,7 @@ def answers(
     separator: str | None,
     decisions: np.ndarray,
 ) -> pd.DataFrame:
-    """path, prediction, probability, then a column per class. decisions: what `submission.decide` says. ``separator``
+    """path, prediction, probability, then a column per class. decisions: what `metrics.decide` says. ``separator``
     None: one label, with its probability; else labels, joined, with the least sure decision among all."""
     if separator is None:
         said, sure = [classes[i] for i in decisions], probabilities[np.arange(len(decisions)), decisions]

@@ -113,17 +113,6 @@ def answers_per_row(sample: pd.DataFrame | None, classes: Sequence[str], given: 
     return min(given or TOP_K, len(classes))
 
 
-def decide(probabilities: np.ndarray, classes: Sequence[str], multi_label: bool, tuned: dict) -> np.ndarray:
-    """What is answered: the class (n,) int64 or, where labels are ``multi_label``, 0/1 (n, classes).
-
-    ``tuned`` may hold thresholds (one, or one per class; else 0.5) and cut_points: the mean grade of a row, over
-    the rising classes, is cut by them.
-    """
-    thresholds, cuts = tuned.get("thresholds"), tuned.get("cut_points")
-    order = None if cuts is None else metrics.grade_order(classes)
-    return metrics.decisions(probabilities, multi_label, 0.5 if thresholds is None else thresholds, cuts, order)
-
-
 class Layout(NamedTuple):
     """How the cells of a submission are written, where no sample says so.
 
@@ -152,13 +141,13 @@ def table(
 ) -> pd.DataFrame:
     """The submission as text cells, in the order of ``ids``, with the sample's column names and order where there is one.
 
-    probabilities: float (n, classes). decisions: what `decide` says.
+    probabilities: float (n, classes). decisions: what `metrics.decide` says.
     """
     id_column = layout.id_column if sample is None else sample.columns[0]
     classes, n = list(classes), len(probabilities)
     single = bool(n == 0 or np.allclose(probabilities.sum(1), 1, atol=1e-6))
     if decisions is None:
-        decisions = decide(probabilities, classes, multi_label=kind == "tags" or not single, tuned={})
+        decisions = metrics.decide(probabilities, classes, multi_label=kind == "tags" or not single, tuned={})
     default = classes if kind in ("probabilities", "zero_one") else [layout.label_column]
     names = default if sample is None else list(sample.columns[1:])
     per_class = kind in ("probabilities", "zero_one")

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from eightfold.core.files import UserError
 from eightfold.inputs import dataset
-from eightfold.review import review
+from eightfold.predict import metrics
 
 
 class HeldOut(NamedTuple):
@@ -25,22 +26,28 @@ class HeldOut(NamedTuple):
     @property
     def right(self) -> np.ndarray:
         """(n,) bool: what is answered is what the image is, every label of it."""
-        return review.right(self.probabilities, self.targets)
+        same = self.decisions == self.targets
+        return same.all(1) if self.targets.ndim == 2 else same
 
 
-def read(path: str | os.PathLike, table: pd.DataFrame, info: dict) -> HeldOut:
-    """The images of predictions/valid.csv. table, info: the manifest.
+def read(path: str | os.PathLike, table: pd.DataFrame, info: dict, tuned: Mapping) -> HeldOut:
+    """The images of predictions/valid.csv. table, info: the manifest; tuned: the values of tuning.json.
+
+    The probabilities have a temperature in them already, fitted for each image on others. What is answered is what the
+    submission would answer, by the thresholds or cut points that were fitted on all of these images. So a figure of it is
+    a tuning step's ``in_sample``; ``final`` of metrics.json answers each image by values fitted on others, and may be lower.
 
     Raises UserError where the file is of other classes or of images that the manifest does not have.
     """
     ids, probabilities = read_predictions(path, info["classes"])
-    return of_rows(rows_of(ids, table, path), probabilities, table, info)
+    return of_rows(rows_of(ids, table, path), probabilities, table, info, tuned)
 
 
-def of_rows(rows: np.ndarray, probabilities: np.ndarray, table: pd.DataFrame, info: dict) -> HeldOut:
-    """Labelled rows of the manifest (table, info) with the probabilities (n, C) that something gave them."""
+def of_rows(rows: np.ndarray, probabilities: np.ndarray, table: pd.DataFrame, info: dict, tuned: Mapping) -> HeldOut:
+    """Labelled rows of the manifest (table, info) with the probabilities (n, C) that something gave them, and what those
+    answer with what was ``tuned`` for them."""
     targets = dataset.targets(table, info)[rows]
-    decisions = review.predicted(probabilities, targets)
+    decisions = metrics.decide(probabilities, info["classes"], info["task"] == "multi", tuned)
     return HeldOut(table["id"].iloc[rows].tolist(), rows, probabilities, targets, decisions, info["classes"])
 
 

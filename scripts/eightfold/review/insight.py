@@ -63,8 +63,9 @@ def features(net: Net, source: Source, rows: np.ndarray, device: Device) -> tupl
 
 
 def answered(rows: np.ndarray, logits: np.ndarray, table: pd.DataFrame, info: dict) -> HeldOut:
-    """The rows with what this one network answers by its logits (n, C). table, info: the manifest."""
-    return held_out.of_rows(rows, probabilities_of(logits, info["task"] == "multi"), table, info)
+    """The rows with what this one network answers by its logits (n, C), itself: what was tuned, was tuned for all networks
+    that answer together. table, info: the manifest."""
+    return held_out.of_rows(rows, probabilities_of(logits, info["task"] == "multi"), table, info, {})
 
 
 def grad_cam(net: Net, inputs: torch.Tensor, chosen: Sequence[int]) -> np.ndarray:
@@ -98,7 +99,7 @@ def cam_sheets(net: Net, source: Source, images: HeldOut, scale: Mapping, number
     Each image is there twice: with what spoke for the likeliest class, and for the truth (of several labels, the likeliest
     one that it has). scale: {"mean", "std"} per channel, by which the source normalises.
     """
-    made = {}
+    made, first = {}, "predicted" if images.targets.ndim == 1 else "likeliest"
     for name in ("most_incorrect", "most_uncertain"):
         shown, captions, colours = [], [], []
         for i in getattr(telling_images, name)(images, number):
@@ -106,7 +107,7 @@ def cam_sheets(net: Net, source: Source, images: HeldOut, scale: Mapping, number
             inputs = source(images.rows[i : i + 1], 0)
             heats = grad_cam(net, inputs.repeat(2, 1, 1, 1), [likeliest, truth])
             image = _shown(inputs[0], scale)
-            for heat, c, kind in zip(heats, (likeliest, truth), ("predicted", "actual"), strict=True):
+            for heat, c, kind in zip(heats, (likeliest, truth), (first, "actual"), strict=True):
                 shown.append(overlay(image, heat))
                 captions.append(f"for {kind} {images.classes[c]}\n{images.probabilities[i][c]:.0%}\n{images.ids[i]}")
                 colours.append(GREEN if c == truth else RED)

@@ -17,6 +17,8 @@ def suspicious(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarr
     the mean that it has among the images labelled so; the likeliest such class that is not the label is the doubt.
     The margin is the label's probability less that class's, so a negative one says how sure the doubt is.
 
+    That is a question of probabilities: what is answered, and by which thresholds or cut points, has no part in it.
+
     Several labels, targets (n, classes): each label of an image is a question of yes and no; the class is the one
     whose label is doubted.
     """

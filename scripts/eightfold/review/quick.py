@@ -67,15 +67,13 @@ def class_rows(probabilities: np.ndarray, targets: np.ndarray, classes: Sequence
     """
     rows = []
     multi = targets.ndim == 2
-    matrix = None if multi else np.zeros((len(classes), len(classes)), int)
-    if matrix is not None:
-        np.add.at(matrix, (targets, probabilities.argmax(1)), 1)
+    matrix = review.confusion(metrics.decide(probabilities, classes, multi, {}), targets, len(classes))
     for number, name in enumerate(classes):
-        if matrix is None:
-            have = targets[:, number] > 0.5
-            images, right, wrong = int(have.sum()), int((probabilities[have, number] > 0.5).sum()), None
+        right = int(matrix[number, number])
+        if multi:
+            images, wrong = int((targets[:, number] > 0.5).sum()), None
         else:
-            images, right = int(matrix[number].sum()), int(matrix[number, number])
+            images = int(matrix[number].sum())
             others = np.where(np.arange(len(classes)) == number, 0, matrix[number])
             wrong = (classes[int(others.argmax())], int(others.max())) if others.max() else None
         if images:

@@ -1,34 +1,20 @@
 """What to look at after training, in numbers: confusion, figures of each class, calibration.
 
-Pure functions of probabilities (n, C) and targets: (n,) class numbers where an image has one label, (n, C) zeros and
-ones where it may have several.
+Pure functions of probabilities (n, C), of targets and of decisions, what is answered: both (n,) class numbers where an
+image has one label, (n, C) zeros and ones where it may have several. `metrics.decide` decides, nothing here does.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-THRESHOLD = 0.5  # several labels: a class is predicted above this probability
+from eightfold.review.held_out import HeldOut
 
 
 def _multi_label(targets: np.ndarray) -> bool:
     return targets.ndim == 2
-
-
-def predicted(probabilities: np.ndarray, targets: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
-    """Predictions in the shape of ``targets``: the likeliest class (the first of equals), or each class above
-    the threshold."""
-    if _multi_label(targets):
-        return (probabilities > threshold).astype(np.int64)
-    return probabilities.argmax(1) if len(probabilities) else np.zeros(0, dtype=np.int64)
-
-
-def right(probabilities: np.ndarray, targets: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
-    """(n,) bool: the image's class, or every one of its labels, is predicted."""
-    same = predicted(probabilities, targets, threshold) == targets
-    return same.all(1) if _multi_label(targets) else same
 
 
 def truth_probability(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -51,19 +37,17 @@ def confidence(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.abs(probabilities - 0.5).mean(1) if _multi_label(targets) else probabilities.max(1, initial=0)
 
 
-def confusion(probabilities: np.ndarray, targets: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+def confusion(decisions: np.ndarray, targets: np.ndarray, classes: int) -> np.ndarray:
     """(C, C) numbers of images: row the actual class, column the predicted one.
 
     Several labels: the diagonal counts a label found; (i, j) counts images where label i was missed while j, which
     they do not have, was predicted.
     """
-    classes = probabilities.shape[1]
-    guess = predicted(probabilities, targets, threshold)
     if _multi_label(targets):
         targets = targets.astype(np.int64)
-        matrix = (targets * (1 - guess)).T @ ((1 - targets) * guess)
-        return matrix + np.diag((targets * guess).sum(0))
-    return np.bincount(targets * classes + guess, minlength=classes * classes).reshape(classes, classes)
+        matrix = (targets * (1 - decisions)).T @ ((1 - targets) * decisions)
+        return matrix + np.diag((targets * decisions).sum(0))
+    return np.bincount(targets * classes + decisions, minlength=classes * classes).reshape(classes, classes)
 
 
 def most_confused_pairs(matrix: np.ndarray, classes: Sequence[str], most: int = 15) -> list[dict]:
@@ -78,21 +62,18 @@ def most_confused_pairs(matrix: np.ndarray, classes: Sequence[str], most: int = 
     ]
 
 
-def per_class(
-    probabilities: np.ndarray, targets: np.ndarray, classes: Sequence[str], threshold: float = THRESHOLD
-) -> pd.DataFrame:
+def per_class(decisions: np.ndarray, targets: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     """A row per class: count of images that have it, predicted, precision, recall, accuracy (of the question "is it
     this class?", over all images). A share of nothing is NaN."""
-    guess = predicted(probabilities, targets, threshold)
     if not _multi_label(targets):
-        guess, targets = (np.eye(len(classes), dtype=np.int64)[column] for column in (guess, targets))
+        decisions, targets = (np.eye(len(classes), dtype=np.int64)[column] for column in (decisions, targets))
     targets = targets.astype(np.int64)
-    found, count, claimed = (guess * targets).sum(0), targets.sum(0), guess.sum(0)
+    found, count, claimed = (decisions * targets).sum(0), targets.sum(0), decisions.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = {
             "precision": found / claimed,
             "recall": found / count,
-            "accuracy": (guess == targets).sum(0) / np.float64(len(targets)),
+            "accuracy": (decisions == targets).sum(0) / np.float64(len(targets)),
         }
     return pd.DataFrame({"class": list(classes), "count": count, "predicted": claimed, **shares})
 
@@ -101,14 +82,14 @@ def calibration_bins(probabilities: np.ndarray, targets: np.ndarray, bins: int =
     """Reliability: equal-width bins of confidence with the mean confidence, accuracy and count of each, and the
     expected calibration error (mean gap of the two, weighted by count; None without images).
 
-    One label: the confidence is the largest probability. Several: each class of each image is a decision of
-    confidence max(p, 1 - p).
+    It is of the probabilities, whatever is answered: one label, whether the likeliest class is right as often as its
+    probability says; several, the likelier of yes and no, of confidence max(p, 1 - p), for each class of each image.
     """
     if _multi_label(targets):
         sure = np.maximum(probabilities, 1 - probabilities).ravel()
-        hit = ((probabilities > THRESHOLD) == (targets > 0)).ravel()
+        hit = ((probabilities > 0.5) == (targets > 0)).ravel()
     else:
-        sure, hit = confidence(probabilities, targets), right(probabilities, targets)
+        sure, hit = confidence(probabilities, targets), probabilities.argmax(1) == targets
     place = np.minimum((sure * bins).astype(np.int64), bins - 1)
     table, error = [], 0.0
     for number in range(bins):
@@ -134,19 +115,21 @@ def standard_error(values: np.ndarray) -> float | None:
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
-def tables(probabilities: np.ndarray, targets: np.ndarray, classes: Sequence[str], task: str) -> dict:
-    """Everything of this file that is a number, as plain JSON values."""
+def tables(images: HeldOut, task: str, tuned: Mapping) -> dict:
+    """Everything of this file that is a number, as plain JSON values. tuned: by what the images' decisions were made."""
+    probabilities, targets, decisions = images.probabilities, images.targets, images.decisions
     bins, error = calibration_bins(probabilities, targets)
-    loss, matrix = losses(probabilities, targets), confusion(probabilities, targets)
-    rows = per_class(probabilities, targets, classes).to_dict("records")
+    loss, matrix = losses(probabilities, targets), confusion(decisions, targets, len(images.classes))
+    rows = per_class(decisions, targets, images.classes).to_dict("records")
     return {
         "task": task,
         "images": len(targets),
-        "wrong": int((~right(probabilities, targets)).sum()),
+        "decided_by": next((name for name in ("thresholds", "cut_points") if tuned.get(name) is not None), None),
+        "wrong": int((~images.right).sum()),
         "log_loss": float(loss.mean()) if len(loss) else None,
         "log_loss_se": standard_error(loss),
         "per_class": [{key: None if value != value else value for key, value in row.items()} for row in rows],
-        "confused": most_confused_pairs(matrix, classes),
+        "confused": most_confused_pairs(matrix, images.classes),
         "cells": " ".join(f"{i},{j},{matrix[i, j]}" for i, j in np.argwhere(matrix)),  # row, column, images
         "calibration": bins,
         "ece": error,
