@@ -16,7 +16,7 @@ from eightfold.core import tensors
 from eightfold.core.files import read_json
 from eightfold.net import nets
 from eightfold.predict import metrics
-from eightfold.review import quick, report
+from eightfold.review import quick, report_stages
 
 pytestmark = pytest.mark.slow
 LINEAR = {"name": "linear", "size": 32, "train": "linear", "augment": False}
@@ -169,7 +169,8 @@ def test_a_recipe_for_fine_tuning_that_stops_by_itself_and_ends_with_a_linear_st
     assert not np.array_equal(*wide)
     head, kept = told["head"], len(told["head"]["cycle_ends"])
     assert (
-        f"The network of cycle {kept} is kept." in report.ending_text(head) and report.ending_text(told["last"]) == ""
+        f"The network of cycle {kept} is kept." in report_stages.ending_text(head)
+        and report_stages.ending_text(told["last"]) == ""
     )
     assert {row["stage"] for row in read_json(run.parent / "metrics.json")["by_stage"]} == set(told)
 

@@ -244,15 +244,6 @@ def test_every_image_and_scroll_area_has_a_name(page):
             assert attrs.get("aria-label", "").strip(), tag
 
 
-def test_a_sheet_is_taken_apart_with_its_captions_whole(tmp_path):
-    picture = np.zeros((90, 60, 3), np.uint8)
-    long = "a_class_whose_name_is_far_too_long_for_a_sheet " + EVIL
-    sheets.sheet(tmp_path / "s.svg", [picture, picture[:0]], [f"{long}\n12 %", "b"], colors=[sheets.RED, sheets.GREEN])
-    one, two = report.cells(tmp_path / "s.svg")["cells"]
-    assert one["lines"] == [long, "12 %"] and one["colour"] == sheets.RED and one["src"].startswith("data:image/jpeg")
-    assert two == {"lines": ["b"], "src": "", "colour": sheets.GREEN, "crisp": False}
-    sheets.sheet(tmp_path / "s.svg", [], [], title=EVIL, empty="None: all right.")
-    assert report.cells(tmp_path / "s.svg") == {"cells": [], "empty": "None: all right."}
 
 
 def test_a_name_breaks_where_its_parts_end():

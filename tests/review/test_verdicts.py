@@ -13,7 +13,7 @@ from eightfold.core import tensors
 from eightfold.core.files import UserError, write_json
 from eightfold.net import scoring
 from eightfold.predict import evaluation, evidence, metrics
-from eightfold.review import report
+from eightfold.review import report_stages
 from eightfold.review.verdicts import TITLES, stage_of, verdict, verdicts, weights_by_stage
 
 N = 400
@@ -299,24 +299,24 @@ def test_the_report_draws_its_verdicts_from_what_was_measured():
     rows = [row(0.2, 0.15) | {"stage": "head"}, row(0.3, 0.1, before=(0.1, 0.02))]
     members = [{"member": "head, plain view", "weight": 1.0}, {"member": "all, plain view", "weight": 0.0}]
     told = {"final": {"accuracy": 0.9}, "by_stage": rows, "ensemble": {"members": members}}
-    found = report.stage_rows(done, json.loads(json.dumps(told)))
+    found = report_stages.stage_rows(done, json.loads(json.dumps(told)))
     assert [stage["verdict"]["title"] for stage in found] == ["Balanced", "Worse than the stage before, undone"]
     assert [stage["weight"] for stage in found] == [1, 0]
-    assert [ending["stage"] for ending in report.endings(found)] == ["all"]
+    assert [ending["stage"] for ending in report_stages.endings(found)] == ["all"]
     astray = row(0.9, 0.42, since=(0.4, 0.05)) | {"stage": "head"}
     kinds = [
-        report.judged(done, {"by_stage": [astray]}, [{"name": "head", **options}])["head"]["kind"]
+        report_stages.judged(done, {"by_stage": [astray]}, [{"name": "head", **options}])["head"]["kind"]
         for options in ({}, {"sampler": "balanced"})
     ]
     assert kinds == ["diverged", "over-fitting"]  # of other images than it is evaluated on, a loss says nothing
-    assert report.stage_rows(done, {"final": {"accuracy": 0.9}})[0]["verdict"]["text"] == "It was not measured."
+    assert report_stages.stage_rows(done, {"final": {"accuracy": 0.9}})[0]["verdict"]["text"] == "It was not measured."
 
 
 @pytest.mark.parametrize(("last", "shown"), [(0.1, ["last"]), (0.25, ["last", "middle"])])
 def test_harm_that_a_later_stage_made_good_is_not_on_the_first_page(last, shown):
     kinds = [("first", "balanced", 0.2), ("middle", "worse", 0.4), ("last", "balanced", last)]
     rows = [{"name": name, "verdict": {"kind": kind}, "figures": {"log_loss": loss}} for name, kind, loss in kinds]
-    assert [ending["stage"] for ending in report.endings(rows)] == shown
+    assert [ending["stage"] for ending in report_stages.endings(rows)] == shown
 
 
 def test_the_same_network_computed_twice_is_not_worse():

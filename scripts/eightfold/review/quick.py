@@ -12,7 +12,7 @@ from eightfold.net import scoring
 from eightfold.predict import metrics
 from eightfold.predict.metrics import Judge
 from eightfold.review import review
-from eightfold.review.report import environment
+from eightfold.review.page import environment
 
 MOST_CLASSES = 30  # rows of the page's table of classes: the worst
 
