@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from eightfold.review.loss_curve import BOTTOM, HEIGHT, TOP, course
+from eightfold.review.loss_curve import BOTTOM, HEIGHT, TOP, course, loss_ticks
 
 
 def stage(name, fold, *losses):
@@ -43,3 +44,10 @@ def test_what_has_no_logarithm_is_left_out():
         TOP <= y <= HEIGHT - BOTTOM for line in told["lines"] for _, y in line["points"]
     )
     assert course([stage("head", "0", (None, None))]) == course([]) == {}
+
+
+def test_a_narrow_range_of_losses_has_ticks_too():
+    for low, high in ((-0.2, -0.05), (-3, 2), (-0.13, -0.1), (0.001, 0.3)):
+        ticks = loss_ticks(low, high)
+        assert 2 <= len(ticks) <= 8 and all(low <= np.log10(tick) <= high for tick in ticks)
+        assert ticks == sorted({float(f"{tick:.2g}") for tick in ticks})

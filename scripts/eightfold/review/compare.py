@@ -4,7 +4,6 @@
 that file) still has its figures; its settings are unknown.
 """
 
-import html
 import json
 import math
 import statistics
@@ -14,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from eightfold.core.files import read_json
-from eightfold.core.wording import number_text, share_error, share_text, time_text
+from eightfold.core.wording import number_text, share_error, share_text
+from eightfold.review import pages
 from eightfold.review.loss_curve import loss_ticks
 from eightfold.review.sheets import FONT, xml_text
 
@@ -99,8 +99,8 @@ def changes(runs: Sequence[Mapping], most: int = 3) -> list[dict]:
     """Pairs of runs that differ in the fewest settings (``most`` at most), and what that did to each figure.
 
     A pair of one setting tells what that setting does; of several, only what they do together. ``clear``: the figure
-    moved by more than two standard errors of the difference (which holds for pairs judged on different pictures; on the
-    same pictures the true error is smaller, so "not clear" is said too often rather than too seldom).
+    moved by more than two standard errors of the difference (which holds for pairs judged on different images; on the
+    same images the true error is smaller, so "not clear" is said too often rather than too seldom).
     """
     found = []
     for i, one in enumerate(runs):
@@ -192,7 +192,8 @@ def curves_svg(runs: Sequence[Mapping]) -> str:
     )
 
 
-def _figure(name: str, value: float | None, signed: bool = False) -> str:
+def figure_text(name: str, value: float | None, signed: bool = False) -> str:
+    """A figure as the page shows it: the accuracy in percent; ``signed``, a difference with its sign."""
     if value is None or not math.isfinite(value):
         return "–"
     text = share_text(abs(value)) if name == "accuracy" else number_text(abs(value))
@@ -201,93 +202,18 @@ def _figure(name: str, value: float | None, signed: bool = False) -> str:
 
 def page(runs: Sequence[Mapping]) -> str:
     """The comparison as one HTML page that fetches nothing."""
-    esc = html.escape
-    figures, keys = list(dict.fromkeys(name for run in runs for name in run["figures"])), differing(runs)
-    coloured = {run["run"]: COLOURS[i % len(COLOURS)] for i, run in enumerate(run for run in runs if run["curve"])}
-    body = []
-    for run in runs:
-        mark = f'<i style="background:{coloured.get(run["run"], "transparent")}"></i>'
-        name = f'<a href="{esc(run["run"])}/report.html">{esc(run["run"])}</a>'
-        cells = [
-            f'<td class="n">{_figure(f, run["figures"].get(f))}'
-            + (f"<small>± {_figure(f, run['errors'][f])}</small>" if f in run["errors"] else "")
-            + (f"<small>baseline {_figure(f, run['baseline'][f])}</small>" if f in run["baseline"] else "")
-            for f in figures
-        ]
-        seconds = "–" if run["seconds"] is None else time_text(run["seconds"])
-        cells.append(f'<td class="n">{run["images"]}</td><td class="n">{seconds}</td>')
-        cells += [f"<td>{esc(run['config'].get(k, '–' if run['known'] else '?'))}</td>" for k in keys]
-        body.append(f'<tr><th scope="row">{mark}{name}</th>{"".join(cells)}</tr>')
-    heads = [("Run", ""), *((f, "n") for f in figures), ("pictures", "n"), ("time", "n"), *((k, "") for k in keys)]
-    head = "".join(f'<th scope="col"{f" class={c}" if c else ""}>{esc(t)}</th>' for t, c in heads)
-    pairs = []
-    for pair in changes(runs):
-        what = "<br>".join(f"<code>{esc(k)}</code> {esc(str(a))} → {esc(str(b))}" for k, a, b in pair["settings"])
-        did = "<br>".join(
-            f"{esc(e['figure'])} {_figure(e['figure'], e['by'], signed=True)}"
-            + (f" ± {_figure(e['figure'], e['error'])}" if e["error"] is not None else "")
-            + (
-                " <b>clear</b>"
-                if e["clear"]
-                else " <span class=soft>within the error</span>"
-                if e["error"] is not None
-                else ""
-            )
-            for e in pair["effects"]
-        )
-        pairs.append(f"<tr><td>{esc(pair['from'])} → {esc(pair['to'])}</td><td>{what}</td><td>{did}</td></tr>")
-    grouped = ""
-    if groups := over_seeds(runs):
-        columns, names = list(groups[0]["settings"]), list(dict.fromkeys(n for g in groups for n in g["figures"]))
-        head_cells = "".join(
-            f'<th scope="col"{c}>{esc(t)}</th>' for t, c in [("Runs", ""), *((n, " class=n") for n in names)]
-        )
-        head_cells += "".join(f'<th scope="col">{esc(key)}</th>' for key in columns)
-        rows = []
-        for group in groups:
-            cells = "".join(
-                f'<td class="n">{_figure(n, group["figures"][n][0])}<small>± {_figure(n, group["figures"][n][1])}</small></td>'
-                if n in group["figures"]
-                else '<td class="n">–</td>'
-                for n in names
-            )
-            cells += "".join(f"<td>{esc(group['settings'][key])}</td>" for key in columns)
-            rows.append(f'<tr><th scope="row">{esc(", ".join(group["runs"]))}</th>{cells}</tr>')
-        grouped = (
-            "<h2>Over seeds</h2><p>Runs that differ in their seed alone, taken together: the mean, and its standard error as the seeds show it.</p>"
-            f'<div class="scroll" tabindex="0" role="region" aria-label="Over seeds"><table><thead><tr>{head_cells}</tr></thead>'
-            f"<tbody>{''.join(rows)}</tbody></table></div>"
-        )
-    unknown = [run["run"] for run in runs if not run["known"]]
-    note = (
-        f"<p class=soft>The settings of {esc(', '.join(unknown))} are unknown (no config.json).</p>" if unknown else ""
-    )
-    baseline = (
-        " Baseline: the class shares of the training pictures, given to every picture."
-        if any(run["baseline"] for run in runs)
-        else ""
-    )
-    section = "<p>No two runs differ in three settings or fewer.</p>"
-    if pairs:
-        section = (
-            '<div class="scroll" tabindex="0" role="region" aria-label="Changes"><table><thead><tr><th scope="col">Runs</th>'
-            f'<th scope="col">Change</th><th scope="col">What came of it</th></tr></thead><tbody>{"".join(pairs)}</tbody></table></div>'
-        )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Runs compared</title><style>
-:root{{color-scheme:light dark}}body{{font:15px/1.5 {FONT};margin:0 auto;max-width:72rem;padding:1rem}}
-.scroll{{overflow-x:auto}}table{{border-collapse:collapse;width:100%}}th,td{{padding:.35rem .6rem;text-align:left;vertical-align:top;
-border-bottom:1px solid #8885}}.n{{text-align:right;font-variant-numeric:tabular-nums}}small{{display:block;opacity:.75}}.soft{{opacity:.75}}
-i{{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin-right:.4em}}svg{{width:100%;height:auto;font-size:11px}}
-svg text{{fill:currentColor}}.grid{{stroke:#8884}}td:not(.n){{overflow-wrap:anywhere}}td.n{{white-space:nowrap}}.scroll svg{{min-width:34rem}}a{{color:inherit}}
-</style></head><body><h1>Runs compared</h1>
-<p>{len(runs)} finished runs. ± is one standard error; of the settings, those that differ.{baseline}</p>{note}
-<div class="scroll" tabindex="0" role="region" aria-label="Runs"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>
-{grouped}
-<h2>Which change made which difference</h2>{section}
-<h2>Validation loss</h2><p class=soft>Nats, on a logarithmic scale.</p>
-<div class="scroll" tabindex="0" role="region" aria-label="Validation loss by epoch">{curves_svg(runs) or "<p>No run kept a validation loss.</p>"}</div>
-</body></html>
-"""
+    groups = over_seeds(runs)
+    context = {
+        "runs": runs,
+        "figures": list(dict.fromkeys(name for run in runs for name in run["figures"])),
+        "keys": differing(runs),
+        "colours": {run["run"]: COLOURS[i % len(COLOURS)] for i, run in enumerate(run for run in runs if run["curve"])},
+        "unknown": [run["run"] for run in runs if not run["known"]],
+        "groups": groups,
+        "group_figures": list(dict.fromkeys(name for group in groups for name in group["figures"])),
+        "pairs": changes(runs),
+        "curves": curves_svg(runs),
+        "font": FONT,
+        "figure": figure_text,
+    }
+    return pages.render("templates/compare.html", context)

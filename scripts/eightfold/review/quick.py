@@ -11,8 +11,7 @@ from eightfold.core.wording import share_error
 from eightfold.net import scoring
 from eightfold.predict import metrics
 from eightfold.predict.metrics import Judge
-from eightfold.review import review
-from eightfold.review.page import environment
+from eightfold.review import pages, review
 
 MOST_CLASSES = 30  # rows of the page's table of classes: the worst
 
@@ -103,4 +102,4 @@ def page(run: str, record: Mapping, rows: Sequence[Mapping], submission: bool) -
         "most": MOST_CLASSES,
         "submission": submission,
     }
-    return environment().get_template("templates/quick.html").render(context) + "\n"
+    return pages.render("templates/quick.html", context)

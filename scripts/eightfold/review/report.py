@@ -9,11 +9,10 @@ import yaml
 
 from eightfold.core.files import read_json
 from eightfold.core.wording import baseline_name
-from eightfold.review import report_answer, report_stages
+from eightfold.review import pages, report_answer, report_stages
 from eightfold.review.from_files import figures, number_of, sheets, table_rows
 from eightfold.review.job_graph import flow
 from eightfold.review.loss_curve import course
-from eightfold.review.page import environment
 
 # The named lists of files that `gather` takes; each may be empty or absent.
 INPUTS = (
@@ -119,4 +118,4 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
 
 def render(context: Mapping) -> str:
     """The page as HTML text."""
-    return environment().get_template("templates/report.html").render(context) + "\n"
+    return pages.render("templates/report.html", context)
