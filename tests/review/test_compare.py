@@ -35,7 +35,7 @@ def test_a_comparison_shows_what_differs_and_what_it_did(tmp_path):
     assert second["settings"] == [("seed", "0", "1")] and not second["effects"][0]["clear"]
     assert len(third["settings"]) == 2
     page = compare.page([*runs, {**runs[0], "run": "<script>alert(1)</script>"}])
-    assert "<script" not in page and "+6.00" in page and page.count("<polyline") == 4
+    assert "<script" not in page and "+6.00" in page
     found = Page(page)
     assert found.open == []
     text = " ".join(found.text.split())

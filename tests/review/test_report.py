@@ -238,12 +238,10 @@ def test_nothing_is_fetched(page):
 def test_every_image_and_scroll_area_has_a_name(page):
     found = Page(page)
     images = [attrs for tag, attrs in found.tags if tag == "img"]
-    assert len(images) == 3 + 2 * (2 + 6) + 4 * 3 and all(attrs.get("alt", "").strip() for attrs in images)
+    assert len(images) == 4 + 2 * (2 + 6) + 4 * 3 and all(attrs.get("alt", "").strip() for attrs in images)
     for tag, attrs in found.tags:
         if attrs.get("role") in ("region", "img"):
             assert attrs.get("aria-label", "").strip(), tag
-
-
 
 
 def test_a_name_breaks_where_its_parts_end():

@@ -4,6 +4,7 @@
 that file) still has its figures; its settings are unknown.
 """
 
+import itertools
 import json
 import math
 import statistics
@@ -14,14 +15,11 @@ import pandas as pd
 
 from eightfold.core.files import read_json
 from eightfold.core.wording import number_text, share_error, share_text
-from eightfold.review import pages
-from eightfold.review.loss_curve import loss_ticks
-from eightfold.review.sheets import FONT, xml_text
+from eightfold.review import loss_curve, pages
+from eightfold.review.sheets import FONT
 
 FILES = ("metrics.json", "config.json", "timings.csv", "review/tables.json")  # what a comparison reads of a run
-COLOURS = ("#3b6fd4", "#d9822b", "#2f9e64", "#dc4c4c", "#8a63d2", "#0f9aa8", "#b3589a", "#7a7f87")
 NOT_SETTINGS = frozenset({"run", "predict", "tracking"})
-WIDTH, HEIGHT, LEFT, BOTTOM = 720, 260, 52, 34
 
 
 def flat(value: object, prefix: str = "") -> dict[str, str]:
@@ -153,45 +151,6 @@ def over_seeds(runs: Sequence[Mapping]) -> list[dict]:
     return found
 
 
-def curves_svg(runs: Sequence[Mapping]) -> str:
-    """Validation loss by epoch, a line a run, as SVG text; losses on a logarithmic scale."""
-    drawn = [run for run in runs if run["curve"]]
-    if not drawn:
-        return ""
-    epochs = max(x for run in drawn for x, _ in run["curve"])
-    losses = [max(y, 1e-6) for run in drawn for _, y in run["curve"]]
-    low, high = math.log10(min(losses) / 1.1), math.log10(max(losses) * 1.1)
-
-    def place(x, y):
-        right = LEFT + (x - 1) / max(1, epochs - 1) * (WIDTH - LEFT - 12)
-        return f"{right:.1f},{10 + (high - math.log10(max(y, 1e-6))) / (high - low) * (HEIGHT - BOTTOM - 10):.1f}"
-
-    parts = []
-    for tick in loss_ticks(low, high):
-        y = place(1, tick).split(",")[1]
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 12}" y1="{y}" y2="{y}" class="grid"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for x in sorted({1, *range(0, int(epochs) + 1, max(1, math.ceil(epochs / 10)))} - {0}):
-        parts.append(f'<text x="{place(x, 10**low).split(",")[0]}" y="{HEIGHT - 16}" text-anchor="middle">{x}</text>')
-    for number, run in enumerate(drawn):
-        colour, dash = COLOURS[number % len(COLOURS)], "" if number < len(COLOURS) else ' stroke-dasharray="5 3"'
-        points = " ".join(place(x, y) for x, y in run["curve"])
-        title = f"<title>{xml_text(run['run'])}</title>"
-        width = 2 + 3 * sum(other["curve"] == run["curve"] for other in drawn[number + 1 :])  # an equal line lies on it
-        parts.append(
-            f'<g>{title}<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"{dash}/>'
-        )
-        dots = "".join(
-            f'<circle cx="{p.split(",")[0]}" cy="{p.split(",")[1]}" r="2.5" fill="{colour}"/>' for p in points.split()
-        )
-        parts.append(dots + "</g>")
-    label = f"Validation loss by epoch of {', '.join(run['run'] for run in drawn)}"
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{xml_text(label)}">{"".join(parts)}'
-        f'<text x="{WIDTH / 2}" y="{HEIGHT - 1}" text-anchor="middle">epochs</text></svg>'
-    )
-
-
 def figure_text(name: str, value: float | None, signed: bool = False) -> str:
     """A figure as the page shows it: the accuracy in percent; ``signed``, a difference with its sign."""
     if value is None or not math.isfinite(value):
@@ -202,17 +161,18 @@ def figure_text(name: str, value: float | None, signed: bool = False) -> str:
 
 def page(runs: Sequence[Mapping]) -> str:
     """The comparison as one HTML page that fetches nothing."""
-    groups = over_seeds(runs)
+    groups, curves = over_seeds(runs), {run["run"]: run["curve"] for run in runs if run["curve"]}
     context = {
         "runs": runs,
         "figures": list(dict.fromkeys(name for run in runs for name in run["figures"])),
         "keys": differing(runs),
-        "colours": {run["run"]: COLOURS[i % len(COLOURS)] for i, run in enumerate(run for run in runs if run["curve"])},
+        "colours": dict(zip(curves, itertools.cycle(loss_curve.COLOURS), strict=False)),
         "unknown": [run["run"] for run in runs if not run["known"]],
         "groups": groups,
         "group_figures": list(dict.fromkeys(name for group in groups for name in group["figures"])),
         "pairs": changes(runs),
-        "curves": curves_svg(runs),
+        "drawn_runs": list(curves),
+        "curves": pages.svg_uri(loss_curve.of_runs(curves)) if curves else "",
         "font": FONT,
         "figure": figure_text,
     }

@@ -1,28 +1,19 @@
-"""What a page takes from a run's files: plots, contact sheets, rows of tables.
+"""What a page takes from a run's files: plots, contact sheets, rows of tables."""
 
-Images are embedded as data URIs of <img>: there an SVG cannot run a script, its ids cannot clash, and it still follows
-dark mode.
-"""
-
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 from eightfold.inputs.dataset import read_text_table
-
-
-def data_uri(path: str | Path) -> str:
-    """An SVG file as the text of a data URI."""
-    return "data:image/svg+xml;base64," + base64.b64encode(Path(path).read_bytes()).decode()
+from eightfold.review.pages import svg_uri
 
 
 def figures(paths: Sequence[str], texts: Mapping[str, tuple[str, str]]) -> list[dict]:
     """The files among ``paths`` whose stem is in ``texts``, in the order of ``texts``, ready to be shown."""
     by_stem = {Path(path).stem: path for path in paths}
     return [
-        {"name": name, "title": title, "text": text, "src": data_uri(by_stem[name])}
+        {"name": name, "title": title, "text": text, "src": svg_uri(Path(by_stem[name]).read_text("utf-8"))}
         for name, (title, text) in texts.items()
         if name in by_stem
     ]

@@ -10,6 +10,7 @@ import os
 import re
 import textwrap
 import warnings
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -24,7 +25,7 @@ from eightfold.core.wording import rate_text
 from eightfold.review.sheets import AMBER, FONT, GREEN, GREY, NOT_XML, RED, THEME, ellipsis
 
 __all__ = ["AMBER", "BLUE", "GREEN", "GREY", "INK", "RED", "VIOLET", "confusion_plot", "figure", "loss_plot"]
-__all__ += ["lr_find_plot", "lr_plot", "save", "smooth", "strength_plot"]
+__all__ += ["legend", "lr_find_plot", "lr_plot", "save", "smooth", "strength_plot", "svg_text"]
 
 BLUE, VIOLET = "#3f83e8", "#9a6be0"  # with the four of sheets.py: mid tones that are seen on white and on black
 INK = "#010203"  # stands for the reader's text colour: `save` turns it into currentColor
@@ -125,10 +126,9 @@ def _floats(values: object) -> np.ndarray:
     return np.where(np.isfinite(array), array, np.nan)
 
 
-def _legend(fig: Figure, columns: int = 2) -> None:
-    fig.legend(
-        loc="outside lower center", ncols=columns, handlelength=1.6, columnspacing=1.6
-    )  # below: width is for data
+def legend(fig: Figure, columns: int = 2, *lines_and_names: Sequence) -> None:
+    """The names of a figure's lines, below them: width is for data. Without ``lines_and_names``, of all that have a label."""
+    fig.legend(*lines_and_names, loc="outside lower center", ncols=columns, handlelength=1.6, columnspacing=1.6)
 
 
 def _message(ax: Axes, text: str) -> None:
@@ -155,7 +155,7 @@ def strength_plot(path: str | os.PathLike, strength: dict) -> None:
         best = int(np.nanargmin(losses))
         ax.plot(tried[best], losses[best], "o", color=RED, markersize=8, label=f"chosen: {rate_text(tried[best])}")
         ax.set_ylim(bottom=0)
-        _legend(fig)
+        legend(fig)
     else:
         _message(ax, "No image could be held out to choose the strength, so the usual one was taken.")
     save(fig, path)
@@ -207,7 +207,7 @@ def lr_find_plot(path: str | os.PathLike, lr_find: dict) -> None:
             ax.plot([chosen], [smoothed[near]], "o", color=RED, markersize=7)
             first, last = min(first, chosen), max(last, chosen)
         ax.set_xlim(first / 1.2, last * 1.2)
-        _legend(fig)
+        legend(fig)
         if not tried and not suggested:
             ax.set_title(textwrap.fill(message or "No clear fall of the loss: no rate is suggested.", 58))
     else:
@@ -252,7 +252,7 @@ def loss_plot(path: str | os.PathLike, batches: pd.DataFrame, history: pd.DataFr
         shown = np.concatenate([trend[np.isfinite(trend)], list(valid.values()), [np.nanpercentile(losses, 98)]])
         ax.set_ylim(0, float(shown.max()) * 1.08 or 1)
         ax.set_xlim(0, float(steps.max()) * 1.01 + 0.5)
-        _legend(fig)
+        legend(fig)
     else:
         _message(ax, "No finite training loss was recorded.")
     save(fig, path)
@@ -271,7 +271,7 @@ def lr_plot(path: str | os.PathLike, batches: pd.DataFrame) -> None:
         _mark_cycles(ax, batches)
         ax.set_ylim(0, float(np.nanmax(rates)) * 1.08)
         ax.set_xlim(0, float(steps.max()) * 1.01 + 0.5)
-        _legend(fig)
+        legend(fig)
     else:
         _message(ax, "No learning rate was recorded.")
     save(fig, path)

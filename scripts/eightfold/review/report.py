@@ -9,10 +9,9 @@ import yaml
 
 from eightfold.core.files import read_json
 from eightfold.core.wording import baseline_name
-from eightfold.review import pages, report_answer, report_stages
+from eightfold.review import loss_curve, pages, report_answer, report_stages
 from eightfold.review.from_files import figures, number_of, sheets, table_rows
 from eightfold.review.job_graph import flow
-from eightfold.review.loss_curve import course
 
 # The named lists of files that `gather` takes; each may be empty or absent.
 INPUTS = (
@@ -77,6 +76,7 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
     rows, names = report_stages.stage_rows(done, metrics, recipe), list(dict.fromkeys(stage["name"] for stage in done))
     rejected = [row for path in files["rejected"] for row in table_rows(path)]
     times = timings(next(iter(files["timings"]), None))
+    drawn = loss_curve.course(done)
     return {
         "run": settings["run"],
         "tiles": report_answer.headline(metrics, tables),
@@ -90,7 +90,7 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
         ],
         "stage_rows": rows,
         "endings": report_stages.endings(rows),
-        "course": course(done),
+        "course": pages.svg_uri(drawn) if drawn else "",
         "folds": json_of("folds"),
         "fold_count": len({stage["fold"] for stage in done}),
         "stage_count": len(names),
