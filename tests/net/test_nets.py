@@ -475,3 +475,10 @@ def test_a_network_with_a_float32_head_is_still_folded():
     net = nets.Net(trunk, nets.head(trunk.features, 2, 0)).eval()
     kinds = [type(module) for module in nets.folded(net).modules()]
     assert torch.nn.BatchNorm2d not in kinds and nets.Float32Linear in kinds
+
+
+def test_every_batchnorm_of_torchs_networks_is_known_by_its_public_class():
+    made = [nn.BatchNorm1d(2), nn.BatchNorm2d(2), nn.BatchNorm3d(2), nn.SyncBatchNorm(2)]
+    assert all(isinstance(layer, nets.BATCH_NORMS) for layer in made)
+    others = [nn.GroupNorm(1, 2), nn.LayerNorm(2), nn.InstanceNorm2d(2, track_running_stats=True)]
+    assert not any(isinstance(layer, nets.BATCH_NORMS) for layer in others)

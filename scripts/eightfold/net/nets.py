@@ -17,6 +17,7 @@ from eightfold.core.files import UserError
 from eightfold.net import timm_nets
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)  # timm's kinds are subclasses
 _EARLY_STRIDE = 8  # the early group ends where the map is an eighth of the image: after layer2 of a resnet, as in 0.7
 _NOT_TRUNK = {"avgpool", "fc", "classifier", "head", "heads", "dropout", "aux1", "aux2", "AuxLogits"}
 
@@ -177,7 +178,7 @@ def set_training(net: nn.Module, bn_freeze: bool = False) -> None:
         net.trunk.train(learns)
         if learns and bn_freeze:
             for module in net.trunk.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                if isinstance(module, BATCH_NORMS):
                     module.eval()
 
 

@@ -52,7 +52,7 @@ def refresh_batchnorm(net: nn.Module, batches: Iterable[Callable[[], torch.Tenso
     batches: calls that give inputs. Momentum is back as it was afterwards.
     """
     nets.set_training(net, bn_freeze)
-    layers = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    layers = [m for m in net.modules() if isinstance(m, nets.BATCH_NORMS) and m.training]
     momenta = [layer.momentum for layer in layers]
     for module in net.modules():
         if isinstance(module, nn.Dropout):

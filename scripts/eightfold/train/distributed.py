@@ -24,6 +24,7 @@ from eightfold.core import shards
 from eightfold.core.devices import Device, devices_for_ranks
 from eightfold.core.files import UserError
 from eightfold.core.runtime import is_rank, log, rank
+from eightfold.net import nets
 
 WAIT = timedelta(minutes=30)  # for the slowest process: it may have to read the pixels of a network file system first
 
@@ -151,7 +152,7 @@ def of_whole_batch(net: nn.Module, ranks: Ranks) -> None:
             module.forward = functools.partial(_dropout, module, ranks)
         elif type(module).__name__ == "StochasticDepth":  # torchvision's; to import it costs a second
             module.forward = functools.partial(_stochastic_depth, module, ranks)
-        elif isinstance(module, nn.modules.batchnorm._BatchNorm) or "Drop" in type(module).__name__:
+        elif isinstance(module, nets.BATCH_NORMS) or "Drop" in type(module).__name__:
             raise UserError(
                 f"gpus: {ranks.count}: {type(module).__name__} of this network cannot be divided; set gpus: 1"
             )
@@ -173,7 +174,7 @@ class _Sum(torch.autograd.Function):
         return gradient
 
 
-def _batchnorm(layer: nn.modules.batchnorm._BatchNorm, ranks: Ranks, x: torch.Tensor) -> torch.Tensor:
+def _batchnorm(layer: nn.BatchNorm1d | nn.BatchNorm2d, ranks: Ranks, x: torch.Tensor) -> torch.Tensor:
     """BatchNorm of this process's rows (n, c, ...) by the mean and variance of the rows of all."""
     if ranks.batch is None or not layer.training:
         return type(layer).forward(layer, x)
