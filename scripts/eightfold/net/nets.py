@@ -1,11 +1,8 @@
 """The network: the trunk of a classifier of torchvision (or timm), cut in two groups, under the 0.7 head."""
 
-import contextlib
 import os
-import sys
-import types
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -14,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from eightfold.core import tensors
 from eightfold.core.files import UserError
+from eightfold.core.without_compiler import without_compiler
 from eightfold.net import timm_nets
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -186,38 +184,8 @@ def is_timm(arch: str) -> bool:
     return arch.startswith(timm_nets.PREFIX)
 
 
-class _NoCompiler(types.ModuleType):
-    """Stands for torch's compiler where it is imported and not used: every name is a function that gives back its argument."""
-
-    def __getattr__(self, name: str):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda function=None, *given, **named: function
-
-
-@contextlib.contextmanager
-def _without_compiler() -> Iterator[None]:
-    """Within the block nothing imports torch's compiler, which takes as long as importing torch itself.
-
-    One of torchvision's detection layers asks it a question, and the meta device asks it to leave functions alone.
-    Afterwards it can be imported as ever.
-    """
-    if "torch._dynamo" in sys.modules:
-        yield
-        return
-    names = ("torch._dynamo", "torch._dynamo.utils")
-    sys.modules.update({name: _NoCompiler(name) for name in names})
-    torch._dynamo = sys.modules["torch._dynamo"]
-    try:
-        yield
-    finally:
-        del torch._dynamo
-        for name in names:
-            del sys.modules[name]
-
-
 def _models():
-    with _without_compiler():
+    with without_compiler():
         import torchvision.models  # head stages never need it
 
     return torchvision.models
@@ -295,7 +263,7 @@ def _children(model: nn.Module) -> OrderedDict[str, nn.Module]:
 def _outline(arch: str) -> nn.Module:
     """A classifier without memory behind its tensors: it has shapes, and nothing is drawn and thrown away."""
     try:
-        with _without_compiler(), torch.device("meta"):
+        with without_compiler(), torch.device("meta"):
             return _classifier(arch).eval()
     except NotImplementedError:  # regnet computes its widths with tensors, which need memory
         with torch.random.fork_rng(devices=[]):
@@ -308,7 +276,7 @@ def _cut(arch: str, outline: nn.Module | None = None) -> tuple[int, int]:
     size, early = 256, 0
     x = torch.empty(1, 3, size, size, device="meta")
     try:
-        with _without_compiler():
+        with without_compiler():
             for position, module in enumerate(children.values()):
                 x = module(x)
                 # shape[2] is a side of the map in (n, c, h, w) and, inside a swin, in (n, h, w, c).
