@@ -70,9 +70,15 @@ P = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
 IDS = ["007", "nan"]
 
 
-def cells(kind, p=P, decisions=None, **options):
-    layout = submission.Layout(**options)
-    return submission.table(IDS, p, BREEDS, kind, None, layout, decisions).iloc[:, 1:].to_numpy().tolist()
+def tabulate(p, classes, kind, tuned=None, **options):
+    """The submission of rows named as IDS are, as it is answered with what was tuned, without a sample."""
+    multi_label = not np.allclose(p.sum(1), 1)
+    decisions = metrics.decide(p, classes, multi_label, tuned)
+    return submission.tabulate(IDS[: len(p)], p, decisions, classes, kind, None, submission.Layout(**options))
+
+
+def cells(kind, p=P, tuned=None, **options):
+    return tabulate(p, BREEDS, kind, tuned, **options).iloc[:, 1:].to_numpy().tolist()
 
 
 def test_each_format_as_it_stands_in_the_file():
@@ -84,25 +90,16 @@ def test_each_format_as_it_stands_in_the_file():
     multi_label = np.array([[0.2, 0.6, 0.7], [0.1, 0.2, 0.4]])
     assert cells("tags", multi_label, separator="|") == [["bee|cat"], [""]]
     assert cells("tags", multi_label, never_empty=True) == [["bee cat"], ["cat"]]
-    tuned = metrics.decide(multi_label, BREEDS, True, {"thresholds": [0.05, 0.3, 0.9]})
-    assert cells("tags", multi_label, decisions=tuned) == [["ant bee"], ["ant"]]
-    assert cells("zero_one", multi_label, decisions=tuned) == [["1", "1", "0"], ["1", "0", "0"]]
-
-
-def test_cut_points_decide_grades_in_their_natural_order():
-    grades = ["0", "1", "10", "2"]  # as they are sorted; 10 is the highest
-    p = np.array([[0, 0, 1.0, 0], [0.5, 0, 0.5, 0], [1, 0, 0, 0]])
-    assert metrics.decide(p, grades, False, {"cut_points": [0.5, 1.4, 2.5]}).tolist() == [2, 3, 0]
-    assert metrics.decide(p, grades, False, {"cut_points": None}).tolist() == [2, 0, 0]
+    tuned = {"thresholds": [0.05, 0.3, 0.9]}
+    assert cells("tags", multi_label, tuned) == [["ant bee"], ["ant"]]
+    assert cells("zero_one", multi_label, tuned) == [["1", "1", "0"], ["1", "0", "0"]]
 
 
 def test_rows_of_a_hundred_and_of_thousands_of_classes_sum_to_one_as_written():
     for number in (120, 5005):
         names = [f"w_{i:04d}" for i in range(number)]
-        p = np.random.default_rng(number).dirichlet(np.full(number, 0.02), 5)
-        written = submission.table(list("abcde"), p, names, "probabilities", None, submission.Layout(clip=1e-6)).to_csv(
-            index=False
-        )
+        p = np.random.default_rng(number).dirichlet(np.full(number, 0.02), 2)
+        written = tabulate(p, names, "probabilities", clip=1e-6).to_csv(index=False)
         for row in list(csv.reader(io.StringIO(written)))[1:]:
             assert abs(sum(map(Decimal, row[1:])) - 1) < Decimal("1e-6") and not any("e" in cell for cell in row[1:])
 
@@ -123,13 +120,38 @@ def test_top_k_has_as_many_names_as_the_sample():
     assert submission.answers_per_row(None, BREEDS, None, " ") == 3
 
 
+SETTINGS = {
+    "positive": "bee",
+    "clip": 0,
+    "separator": " ",
+    "id_column": "image",
+    "label_column": "breed",
+    "top_k": None,
+}
+
+
+def test_a_layout_is_the_config_s_with_the_tuned_clip_where_it_has_none():
+    labels, sample = ["ant", "bee"], sample_of(["id", "best"], ["1", "ant bee"])
+    found = submission.lay_out(SETTINGS, {"clip": 0.01}, sample, BREEDS, labels)
+    assert found == submission.Layout("bee", 0.01, " ", "image", "breed", 2, never_empty=True)
+    own = submission.lay_out(SETTINGS | {"clip": 0.02, "top_k": 1}, {"clip": 0.01}, None, BREEDS, ["ant", ""])
+    assert own.clip == 0.02 and own.k == 1 and not own.never_empty  # an image without a label: an answer may have none
+    assert submission.lay_out(SETTINGS, {}, None, BREEDS, labels).clip == 0
+
+
+def test_predictions_are_read_by_position_as_they_were_written(tmp_path):
+    (tmp_path / "test.csv").write_text("id,ant,id\n007,0.25,0.75\nnan,1.0,0.0\n")
+    ids, p = submission.read_predictions(tmp_path / "test.csv")
+    assert ids == IDS and p.dtype == np.float64 and p.tolist() == [[0.25, 0.75], [1, 0]]
+
+
 def write(tmp_path, table, **options):
     check = {"test_ids": IDS, "kind": "label", "single_label": True, "classes": BREEDS, "sample": None} | options
     submission.write_checked(tmp_path / "s.csv", table, **check)
 
 
 def test_odd_ids_are_in_the_file_as_they_were_and_the_packed_one_is_the_same(tmp_path):
-    answer = submission.table(IDS, P, BREEDS, "label")
+    answer = tabulate(P, BREEDS, "label")
     for _ in range(2):
         write(tmp_path, answer, packed=tmp_path / "s.csv.gz")
         packed = (tmp_path / "s.csv.gz").read_bytes()

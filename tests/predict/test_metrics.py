@@ -126,6 +126,23 @@ def test_grades_are_ordered_as_numbers_not_as_text():
     assert judge.decide(p, {"cut_points": [0.5, 1.5, 2.5]}).tolist() == [0, 1, 2, 3, 3]
 
 
+def test_what_is_answered_by_hand():
+    p = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
+    assert metrics.decide(p, "abc", False).tolist() == [1, 0]
+    assert metrics.decide(p, "abc", True).tolist() == [[0, 0, 0], [1, 0, 0]]  # 0.5 is not above 0.5
+    assert metrics.decide(p, "abc", True, {"thresholds": 0.25}).tolist() == [[0, 1, 1], [1, 0, 1]]
+    assert metrics.decide(p, "abc", True, {"thresholds": [0.1, 0.6, 0.3]}).tolist() == [[1, 0, 0], [1, 0, 0]]
+    assert metrics.decide(p, "abc", True, {"thresholds": None}).tolist() == [[0, 0, 0], [1, 0, 0]]
+    assert metrics.decide(p[:0], "abc", False).shape == (0,) and metrics.decide(p[:0], "abc", True).shape == (0, 3)
+
+
+def test_cut_points_decide_grades_in_their_natural_order():
+    grades = ["0", "1", "10", "2"]  # as they are sorted; 10 is the highest
+    p = np.array([[0, 0, 1.0, 0], [0.5, 0, 0.5, 0], [1, 0, 0, 0]])
+    assert metrics.decide(p, grades, False, {"cut_points": [0.5, 1.4, 2.5]}).tolist() == [2, 3, 0]
+    assert metrics.decide(p, grades, False, {"cut_points": None}).tolist() == [2, 0, 0]
+
+
 def test_grades_rise_in_their_natural_order():
     assert metrics.grade_order(["0", "1", "10", "2"]).tolist() == [0, 1, 3, 2]
     assert metrics.grade_order(["-1", "-2", "0.25", "0.5"]).tolist() == [1, 0, 2, 3]

@@ -133,8 +133,9 @@ def test_thresholds_per_class_are_at_least_as_good_as_one(name):
     p = p ** rng.uniform(0.3, 3, 4)  # each class wrong in its own way
     judge = Judge(name, "multi", list("abcd"))
     each = tuning.fit_thresholds(judge, p, hot)
-    one = judge(p, hot, {"thresholds": tuning.fit_threshold(judge, p, hot)})
-    assert len(each) == 4 and judge(p, hot, {"thresholds": each}) > one
+    one, own = ({"thresholds": cuts} for cuts in (tuning.fit_threshold(judge, p, hot), each))
+    assert len(each) == 4
+    assert judge.of_decisions(judge.decide(p, own), hot) > judge.of_decisions(judge.decide(p, one), hot)
 
 
 def test_cut_points_raise_the_kappa_of_biased_grades_on_rows_they_never_saw():

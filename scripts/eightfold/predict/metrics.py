@@ -201,28 +201,23 @@ def check_fit(name: str, task: str, classes: Sequence[str], ordered: bool = Fals
         raise UserError(f"metric: {name} asks for {k} of {len(classes)} classes; k must be 1 to {len(classes) - 1}")
 
 
-def decisions(probabilities: np.ndarray, multi_label: bool, thresholds=0.5, cut_points=None, order=None) -> np.ndarray:
-    """What is answered: the likeliest class (n,) int64, or where labels are ``multi_label`` 0/1 (n, classes).
+def decide(
+    probabilities: np.ndarray, classes: Sequence[str], multi_label: bool, tuned: Mapping | None = None
+) -> np.ndarray:
+    """What is answered, in the submission and wherever it is shown or scored: the class (n,) int64 or, where labels are
+    ``multi_label``, 0/1 (n, classes).
 
-    thresholds: one number, or one per class. cut_points: rising, one fewer than grades; a row's expected grade, over
-    the classes in the ``order`` of grades, is cut by them.
+    Probabilities: as submitted, so a temperature is in them already. ``tuned``, as tuning.json has it, may hold thresholds (one, or one per class; else 0.5), or cut_points: rising, one fewer than classes. They cut
+    the expected grade of a row, over the rising classes.
     """
+    tuned = tuned or {}
+    thresholds, cut_points = tuned.get("thresholds"), tuned.get("cut_points")
     if multi_label:
-        return (probabilities > np.asarray(thresholds)).astype(np.int64)
+        return (probabilities > (0.5 if thresholds is None else np.asarray(thresholds))).astype(np.int64)
     if cut_points is None:
         return probabilities.argmax(1)
+    order = grade_order(classes)
     return order[np.searchsorted(cut_points, expected_grade(probabilities, order), side="right")]
-
-
-def decide(probabilities: np.ndarray, classes: Sequence[str], multi_label: bool, tuned: Mapping) -> np.ndarray:
-    """What is answered, in the submission and wherever it is shown or scored: `decisions` with what was tuned.
-
-    ``tuned``, as tuning.json has it, may hold thresholds (one, or one per class; else 0.5) and cut_points: the mean grade
-    of a row, over the rising classes, is cut by them. Probabilities: as submitted, so a temperature is in them already.
-    """
-    thresholds, cuts = tuned.get("thresholds"), tuned.get("cut_points")
-    order = None if cuts is None else grade_order(classes)
-    return decisions(probabilities, multi_label, 0.5 if thresholds is None else thresholds, cuts, order)
 
 
 def expected_grade(probabilities: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -231,9 +226,9 @@ def expected_grade(probabilities: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 class Judge(NamedTuple):
-    """The metric of a job, with what the job is: judge(probabilities, targets, tuned) is a float.
+    """The metric of a job, with what the job is: judge(probabilities, targets) is a float.
 
-    positive: the column of the positive of two classes. ``tuned`` may hold clip, thresholds and cut_points.
+    positive: the column of the positive of two classes.
     """
 
     name: str
@@ -245,9 +240,9 @@ class Judge(NamedTuple):
     def metric(self) -> Metric:
         return named(self.name)
 
-    def decide(self, probabilities: np.ndarray, tuned: dict | None = None) -> np.ndarray:
-        """`decide` for this job."""
-        return decide(probabilities, self.classes, self.task == "multi", tuned or {})
+    def decide(self, probabilities: np.ndarray, tuned: Mapping | None = None) -> np.ndarray:
+        """`decide` for this job, with what was tuned."""
+        return decide(probabilities, self.classes, self.task == "multi", tuned)
 
     def of_decisions(self, chosen: np.ndarray, targets: np.ndarray) -> float:
         """The figure of decisions already taken; only where the metric judges decisions."""
@@ -256,12 +251,10 @@ class Judge(NamedTuple):
             chosen, targets = rank[chosen], rank[targets]
         return self.metric.function(chosen, targets)
 
-    def __call__(self, probabilities: np.ndarray, targets: np.ndarray, tuned: dict | None = None) -> float:
+    def __call__(self, probabilities: np.ndarray, targets: np.ndarray) -> float:
         if self.metric.judges == "decisions":
-            return self.of_decisions(self.decide(probabilities, tuned), targets)
+            return self.of_decisions(self.decide(probabilities), targets)
         options = {"positive": self.positive} if self.name in ("roc_auc", "average_precision") else {}
-        if self.name == "log_loss" and tuned and tuned.get("clip"):
-            options["clip"] = tuned["clip"]
         return self.metric.function(probabilities, targets, **options)
 
     def better(self, one: float, other: float) -> bool:
@@ -269,11 +262,9 @@ class Judge(NamedTuple):
         return one > other if self.metric.greater_is_better else one < other
 
 
-def summary(
-    probabilities: np.ndarray, targets: np.ndarray, judge: Judge | None = None, tuned: dict | None = None
-) -> dict:
+def summary(probabilities: np.ndarray, targets: np.ndarray, judge: Judge | None = None) -> dict:
     """The figures that every stage and the final prediction report: accuracy, log_loss and the metric of the job."""
     figures = scoring.figures(probabilities, targets)
     if judge is not None and judge.name not in figures:
-        figures[judge.name] = judge(probabilities, targets, tuned)
+        figures[judge.name] = judge(probabilities, targets)
     return figures | {"images": len(targets)}

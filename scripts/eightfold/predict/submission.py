@@ -3,7 +3,7 @@
 import gzip
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from eightfold.core.files import UserError, replacing, write_text
-from eightfold.predict import metrics
 from eightfold.raw.stores import Store
 
 FORMATS = ("probabilities", "positive", "label", "index", "tags", "top_k", "zero_one")
@@ -32,6 +31,12 @@ def read_sample(info: dict) -> pd.DataFrame | None:
         return None
     inside = os.path.relpath(info["sample_submission"], info["root"])
     return read_ids(io.BytesIO(Store(info["root"], info["reading"]).read(inside)))
+
+
+def read_predictions(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
+    """Ids, and probabilities float64 (n, classes), of a test.csv, by position: a class may be called "id"."""
+    found = pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
+    return found.iloc[:, 0].tolist(), found.iloc[:, 1:].to_numpy(float)
 
 
 def infer_format(
@@ -130,32 +135,51 @@ class Layout(NamedTuple):
     never_empty: bool = False
 
 
-def table(
+def lay_out(
+    settings: Mapping, tuned: Mapping, sample: pd.DataFrame | None, classes: Sequence[str], labels: Sequence[str]
+) -> Layout:
+    """The layout that the settings of a submission ask for.
+
+    tuned: what tuning.json holds, {} where there is none; its clip counts where the settings have none. labels: the cells of all
+    labelled images: where each of them has a label, so has each answer.
+    """
+    separator = settings["separator"]
+    return Layout(
+        positive=settings["positive"],
+        clip=settings["clip"] or tuned.get("clip", 0),
+        separator=separator,
+        id_column=settings["id_column"],
+        label_column=settings["label_column"],
+        k=answers_per_row(sample, classes, settings["top_k"], separator),
+        never_empty=all(label != "" for label in labels),
+    )
+
+
+def tabulate(
     ids: Sequence[str],
     probabilities: np.ndarray,
+    decisions: np.ndarray,
     classes: Sequence[str],
     kind: str,
-    sample: pd.DataFrame | None = None,
-    layout: Layout = Layout(),  # noqa: B008 - it cannot be changed
-    decisions: np.ndarray | None = None,
+    sample: pd.DataFrame | None,
+    layout: Layout,
 ) -> pd.DataFrame:
     """The submission as text cells, in the order of ``ids``, with the sample's column names and order where there is one.
 
-    probabilities: float (n, classes). decisions: what `metrics.decide` says.
+    probabilities: float (n, classes). decisions: of these, as `metrics.decide` has them. kind: one of FORMATS. Raises UserError
+    where the sample has other columns than that format.
     """
     id_column = layout.id_column if sample is None else sample.columns[0]
     classes, n = list(classes), len(probabilities)
-    single = bool(n == 0 or np.allclose(probabilities.sum(1), 1, atol=1e-6))
-    if decisions is None:
-        decisions = metrics.decide(probabilities, classes, multi_label=kind == "tags" or not single, tuned={})
-    default = classes if kind in ("probabilities", "zero_one") else [layout.label_column]
-    names = default if sample is None else list(sample.columns[1:])
     per_class = kind in ("probabilities", "zero_one")
+    default = classes if per_class else [layout.label_column]
+    names = default if sample is None else list(sample.columns[1:])
     if not per_class and len(names) != 1:
         raise UserError(f"submission: format {kind} has one column besides the ids, and the sample has {len(names)}")
     if kind in ("probabilities", "positive"):
         p = np.clip(probabilities, layout.clip, 1 - layout.clip)
-        p = p / p.sum(1, keepdims=True) if single and n else p
+        single = bool(n and np.allclose(probabilities.sum(1), 1, atol=1e-6))
+        p = p / p.sum(1, keepdims=True) if single else p
         wanted = names if per_class else [positive_class(sample, classes, layout.positive)]
         # Ten digits: rows of a thousand classes still sum to 1 within 1e-6 as written.
         columns = [[f"{value:.10f}" for value in p[:, classes.index(name)]] for name in wanted]

@@ -148,7 +148,7 @@ def fit_clip(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 def fit_threshold(judge: Judge, probabilities: np.ndarray, targets: np.ndarray, grid: np.ndarray = GRID) -> float:
     """The one threshold of the best figure; of equals, the middle one."""
-    scores = np.array([judge.of_decisions(metrics.decisions(probabilities, True, cut), targets) for cut in grid])
+    scores = np.array([judge.of_decisions(judge.decide(probabilities, {"thresholds": cut}), targets) for cut in grid])
     best = np.flatnonzero(scores >= scores.max() - 1e-12)
     return float(np.round(grid[best[len(best) // 2]], 6))
 
@@ -159,7 +159,7 @@ def fit_thresholds(judge: Judge, probabilities: np.ndarray, targets: np.ndarray)
     A class moves only where the figure rises, so that a rare one keeps the common threshold.
     """
     cuts = np.full(probabilities.shape[1], fit_threshold(judge, probabilities, targets))
-    chosen = metrics.decisions(probabilities, True, cuts)
+    chosen = judge.decide(probabilities, {"thresholds": cuts})
     best = judge.of_decisions(chosen, targets)
     for _ in range(2):
         for c in range(len(cuts)):
