@@ -113,6 +113,15 @@ def test_the_positive_class_is_the_given_one_or_the_column_s_or_the_last():
         submission.positive_class(one, ["cat", "dog"], "owl")
 
 
+def test_a_class_may_be_called_as_the_column_of_ids(tmp_path):
+    classes, p = ["ant", "id"], np.array([[0.25, 0.75], [0.5, 0.5]])
+    answer = tabulate(p, classes, "probabilities")
+    write(tmp_path, answer, kind="probabilities", classes=classes)
+    rows = list(csv.reader(io.StringIO((tmp_path / "s.csv").read_text())))
+    assert rows[0] == ["id", "ant", "id"] and [row[0] for row in rows[1:]] == IDS
+    np.testing.assert_array_equal(np.array(rows[1:])[:, 1:].astype(float), p)
+
+
 def test_top_k_has_as_many_names_as_the_sample():
     sample = sample_of(["id", "best"], ["1", "ant bee"], ["2", "cat"])
     assert submission.answers_per_row(sample, BREEDS, None, " ") == 2

@@ -199,7 +199,8 @@ def tabulate(
         if decisions.ndim == 2:  # of several labels, one is asked for
             decisions = probabilities.argmax(1)
         columns = [[classes[i] if kind == "label" else str(i) for i in decisions]]
-    return pd.DataFrame({id_column: list(ids), **dict(zip(names, columns, strict=True))})
+    # By position, not by name: a class may be called as the column of ids is.
+    return pd.DataFrame(dict(enumerate([list(ids), *columns]))).set_axis([id_column, *names], axis=1)
 
 
 def problems(
