@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from eightfold.core.devices import Device
-from eightfold.core.files import checked, read_json, write_json
+from eightfold.core.files import read_json, write_json
 from eightfold.core.runtime import job, log
 from eightfold.inputs import dataset
 from eightfold.inputs.pixels import Pixels
@@ -22,11 +22,10 @@ with job(snakemake.log[0], snakemake.threads):
     if any(member.stage is None and weight > 0 for member, weight in zip(blend.members, blend.weights, strict=True)):
         log.warning("Warning: the submission averages other runs in (ensemble.runs); they are not in this file")
     blend = blend.without_runs().by_plain_view().used()
-    folds = finished.of_folds(given, settings, ensembles.views_of(blend.members))
-    checked(given.trunk, weights)
+    folds = finished.find_networks(given, settings, ensembles.views_of(blend.members))
     kind = finished.Kind(settings["arch"], len(classes), weights["features"], settings["seed"])
     found = [network for of_fold in folds for network in of_fold]
-    nets = list(finished.whole(found, kind))
+    nets = list(finished.load_whole(found, kind))
     weight_of = {(m.stage, m.network): w for m, w in zip(blend.members, blend.weights, strict=True)}
     shares = [weight_of[network.stage, network.name] / len(folds) for network in found]
     sizes = sorted({network.size for network in found})

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from eightfold.core.devices import device
-from eightfold.core.files import checked, read_json, write_table
+from eightfold.core.files import read_json, write_table
 from eightfold.core.runtime import job, log, progress
 from eightfold.inputs.pixels import Pixels
 from eightfold.inputs.sources import Views
@@ -25,8 +25,7 @@ with job(snakemake.log[0], snakemake.threads):
         blend = blend.without_runs()
         log.warning("Warning: the submission averages other runs in (ensemble.runs); these answers are this run's own")
     views = ensembles.views_of(blend.members)
-    found = finished.of_folds(given, settings, views)
-    checked(given.trunk, weights)
+    found = finished.find_networks(given, settings, views)
     with tempfile.TemporaryDirectory(dir=Path(made.predictions).parent, prefix=".pixels-") as packed:
         span = info["reading"]["range"]
         sides = dict(zip(settings["answering_sizes"], settings["short_sides"], strict=True))
@@ -44,9 +43,8 @@ with job(snakemake.log[0], snakemake.threads):
                     of_size, mean, std = Pixels(Path(packed, str(sides[size]))), weights["mean"], weights["std"]
                     return Views(of_size, size, settings["augmentation"], seed, mean, std, here)
 
-                wanted = {f"{stage}.{name}": count for (stage, name), count in views.items()}
                 logits = [
-                    prediction.logits_of_networks(networks, kind, wanted, source, rows, here) for networks in found
+                    prediction.logits_of_networks(networks, kind, views, source, rows, here) for networks in found
                 ]
             as_arrays = [{key: value.numpy() for key, value in of_fold.items()} for of_fold in logits]
             probabilities = new_images.combined(as_arrays, blend, settings["answer"]["tta"])

@@ -61,6 +61,9 @@ def test_a_blend_is_read_as_it_was_written_and_knows_the_views_that_its_networks
     )
     assert read.members == members and read.weights.tolist() == weights.tolist()
     assert ensembles.views_of(read.used().members) == {("head", "end"): 1, ("all", "end"): 5}
+    candidates = [{"stage": "head", "networks": ["end"]}, {"stage": "all", "networks": ["cycle1", "end"]}]
+    every = {("head", "end"): 3, ("all", "cycle1"): 3, ("all", "end"): 3}
+    assert ensembles.views_of_candidates(candidates, 3) == every
     with pytest.raises(UserError, match="only other runs answer"):
         read._replace(weights=np.array([0, 0, 0, 0, 0, 0, 1.0])).without_runs()
 

@@ -1,13 +1,17 @@
 """Prediction: views and members averaged into probabilities."""
 
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from eightfold.core import shards, tensors
 from eightfold.core.devices import Device
 from eightfold.core.files import UserError, file_digest, write_json
-from eightfold.inputs import activations
+from eightfold.inputs import activations, pixels
 from eightfold.net import inference, nets
 from eightfold.net.scoring import probabilities_of
 from eightfold.predict import finished, prediction
@@ -129,12 +133,17 @@ def fold(tmp_path):
     return candidates, checkpoints, snapshots, str(tmp_path / "start.safetensors"), whole
 
 
+def every(candidates):
+    """All that may answer."""
+    return [(stage["stage"], name) for stage in candidates for name in stage["networks"]]
+
+
 def test_each_network_that_may_answer_has_its_own_trunk_and_head(fold):
     *files, whole = fold
-    networks, rows = finished.networks_of(*files), np.arange(4)
+    networks, rows = finished.find_in_fold(*files, every(files[0])), np.arange(4)
     assert [network.key for network in networks] == list(whole)
     kind = finished.Kind("shufflenet_v2_x0_5", 2, whole["all.end"].trunk.features, 0)
-    views = dict.fromkeys(whole, 2) | {"head.end": 1}
+    views = dict.fromkeys(every(files[0]), 2) | {("head", "end"): 1}
 
     def source_of(size):
         return lambda rows, view: torch.nn.functional.interpolate(images(rows, view), (size, size))
@@ -142,11 +151,13 @@ def test_each_network_that_may_answer_has_its_own_trunk_and_head(fold):
     found = prediction.logits_of_networks(networks, kind, views, source_of, rows, CPU)
     for network, net in zip(networks, whole.values(), strict=True):
         with torch.no_grad():
-            expected = torch.stack([net(source_of(network.size)(rows, view)) for view in range(views[network.key])])
+            expected = torch.stack([net(source_of(network.size)(rows, view)) for view in range(views[network[:2]])])
         torch.testing.assert_close(found[network.key], expected, rtol=1e-4, atol=1e-5)
     none = prediction.logits_of_networks(networks, kind, views, source_of, rows[:0], CPU)
-    assert {key: tuple(value.shape) for key, value in none.items()} == {k: (n, 0, 2) for k, n in views.items()}
-    (only,) = finished.networks_of(*files, {("all", "cycle1")})
+    assert {key: tuple(value.shape) for key, value in none.items()} == {
+        ".".join(k): (n, 0, 2) for k, n in views.items()
+    }
+    (only,) = finished.find_in_fold(*files, {("all", "cycle1")})
     assert only.key == "all.cycle1"
 
 
@@ -157,9 +168,55 @@ def test_a_damaged_checkpoint_or_snapshot_of_a_network_that_answers_is_refused(f
         last = file.read(1)
         file.seek(-1, 2)
         file.write(bytes([last[0] ^ 1]))
-    assert len(finished.networks_of(candidates, checkpoints, snapshots, start, {("all", "end"), ("last", "end")})) == 2
+    assert len(finished.find_in_fold(candidates, checkpoints, snapshots, start, {("all", "end"), ("last", "end")})) == 2
     with pytest.raises(UserError, match=r"snapshots.safetensors: damaged"):
-        finished.networks_of(candidates, checkpoints, snapshots, start)
+        finished.find_in_fold(candidates, checkpoints, snapshots, start, every(candidates))
+
+
+def test_files_of_several_folds_are_dealt_to_each_and_a_damaged_starting_trunk_is_refused(fold, tmp_path):
+    candidates, checkpoints, snapshots, start, whole = fold
+    write_json(tmp_path / "weights.json", {"digest": file_digest(start)})
+    other = tmp_path / "fold1"
+    shutil.copytree(tmp_path, other, ignore=shutil.ignore_patterns("fold1"))
+    names = list(checkpoints)
+    given = SimpleNamespace(
+        trunk=start,
+        weights_identity=tmp_path / "weights.json",
+        checkpoints=[f"{folder}/{name}/checkpoint.safetensors" for folder in (tmp_path, other) for name in names],
+        snapshots=[f"{folder}/all/snapshots.safetensors" for folder in (tmp_path, other)],
+    )
+    settings = {"candidates": candidates, "answering": names, "answering_snapshots": list(snapshots)}
+    found = finished.find_networks(given, settings, every(candidates))
+    assert [[network.key for network in networks] for networks in found] == [list(whole)] * 2
+    for folder, networks in zip((tmp_path, other), found, strict=True):
+        assert {network.head for network in networks if network.name == "cycle1"} == {
+            f"{folder}/all/snapshots.safetensors"
+        }
+        assert networks[0].trunk == start and networks[-1].trunk == f"{folder}/all/checkpoint.safetensors"
+    write_json(tmp_path / "weights.json", {"digest": "of another trunk"})
+    with pytest.raises(UserError, match=r"start.safetensors: damaged"):
+        finished.find_networks(given, settings, every(candidates))
+
+
+def test_a_fold_predicts_what_it_holds_out_or_the_test_images_that_can_be_read(tmp_path):
+    table = pd.DataFrame({"split": ["train", "test", "train", "test"], "status": ["ok", "ok", "ok", "unreadable"]})
+    (tmp_path / "folds.csv").write_text("row,id,fold\n0,a,1\n2,b,0\n")
+    assert prediction.choose_rows(table, tmp_path / "folds.csv", "test", "0").tolist() == [1]
+    assert prediction.choose_rows(table, tmp_path / "folds.csv", "valid", "0").tolist() == [2]
+    assert prediction.choose_rows(table, tmp_path / "folds.csv", "valid", "1").tolist() == [0]
+
+
+def test_views_of_each_size_come_from_the_pixels_for_it(tmp_path):
+    for side in (8, 16):
+        pixels.pack(tmp_path / str(side), iter([np.full((side, side, 3), side, np.uint8)]))
+    weights = {"mean": [0.5, 0.25, 0.0], "std": [0.5, 1.0, 2.0]}
+    folders, plain = {4: tmp_path / "8", 12: tmp_path / "16"}, {"preset": "none", "crop": "center"}
+    source_of = prediction.get_views(folders, plain, 0, weights, CPU)
+    mean, std = (np.reshape(weights[name], (3, 1, 1)) for name in ("mean", "std"))
+    for size, side in ((4, 8), (12, 16)):
+        found = source_of(size)(np.array([0]), 0)
+        expected = np.broadcast_to((side / 255 - mean) / std, (1, 3, size, size))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_activations_are_computed_batch_by_batch_when_they_are_written(tmp_path):

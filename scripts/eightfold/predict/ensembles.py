@@ -133,6 +133,11 @@ def views_of(members: Sequence[Member]) -> dict[tuple[str, str], int]:
     return found
 
 
+def views_of_candidates(candidates: Sequence[Mapping], views: int) -> dict[tuple[str, str], int]:
+    """The same where nothing is chosen yet: all ``views`` of each network of `Plan.candidates`."""
+    return {(stage["stage"], name): views for stage in candidates for name in stage["networks"]}
+
+
 def mean_of_folds(of_folds: Sequence[np.ndarray], average: str, multi_label: bool) -> np.ndarray:
     """What the folds answer together, each counting alike: (n, classes) each, and in all."""
     if len(of_folds) == 1:

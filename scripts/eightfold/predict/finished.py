@@ -36,23 +36,47 @@ class Kind(NamedTuple):
     seed: int
 
 
-def networks_of(
+def find_networks(given, settings: Mapping, wanted: Collection[tuple[str, str]]) -> list[list[Network]]:
+    """The wanted networks, (stage, name), of each fold, with the digests of their files and of the starting trunk checked.
+
+    ``given``: a rule's trunk, its weights_identity, and its checkpoints and snapshots, one fold after another. settings:
+    candidates, answering and answering_snapshots of the plan. Raises UserError for a damaged file.
+    """
+    stages_of, snapshots_of = settings["answering"], settings["answering_snapshots"]
+    found = []
+    for fold in range(len(given.checkpoints) // len(stages_of)):
+        checkpoints = given.checkpoints[fold * len(stages_of) : (fold + 1) * len(stages_of)]
+        snapshots = given.snapshots[fold * len(snapshots_of) : (fold + 1) * len(snapshots_of)]
+        found.append(
+            find_in_fold(
+                settings["candidates"],
+                dict(zip(stages_of, checkpoints, strict=True)),
+                dict(zip(snapshots_of, snapshots, strict=True)),
+                given.trunk,
+                wanted,
+            )
+        )
+    checked(given.trunk, read_json(given.weights_identity))
+    return found
+
+
+def find_in_fold(
     candidates: Sequence[Mapping],
     checkpoints: Mapping[str, str],
     snapshots: Mapping[str, str],
     start: str,
-    wanted: Collection[tuple[str, str]] | None = None,
+    wanted: Collection[tuple[str, str]],
 ) -> list[Network]:
-    """The networks of one fold, in the order of ``candidates``, with the digests of their files checked.
+    """The wanted networks, (stage, name), of one fold, in the order of ``candidates``, with the digests of their files checked.
 
     candidates: as `Plan.candidates` has them. checkpoints, snapshots: the file of each stage; a checkpoint's stage.json lies
-    beside it. start: the starting trunk. wanted: (stage, name) of those to give; None: all. Raises UserError for a damaged file.
+    beside it. start: the starting trunk, which is not checked here. Raises UserError for a damaged file.
     """
     found = []
     for stage in candidates:
         own, inherited = checkpoints[stage["stage"]], checkpoints.get(stage["trunk"], start)
         for name in stage["networks"]:
-            if wanted is not None and (stage["stage"], name) not in wanted:
+            if (stage["stage"], name) not in wanted:
                 continue
             file, prefix = (own, "") if name == "end" else (snapshots[stage["stage"]], f"snapshot{name[5:]}.")
             # A head stage's checkpoints hold no trunk: that is the earlier stage's.
@@ -66,27 +90,7 @@ def networks_of(
     return found
 
 
-def of_folds(given, settings: Mapping, wanted: Collection[tuple[str, str]]) -> list[list[Network]]:
-    """The wanted networks of each fold that is submitted. ``given``: trunk, and checkpoints and snapshots, one fold after
-    another; settings: candidates, answering and answering_snapshots of the plan."""
-    stages_of, snapshots_of = settings["answering"], settings["answering_snapshots"]
-    found = []
-    for fold in range(len(given.checkpoints) // len(stages_of)):
-        checkpoints = given.checkpoints[fold * len(stages_of) : (fold + 1) * len(stages_of)]
-        snapshots = given.snapshots[fold * len(snapshots_of) : (fold + 1) * len(snapshots_of)]
-        found.append(
-            networks_of(
-                settings["candidates"],
-                dict(zip(stages_of, checkpoints, strict=True)),
-                dict(zip(snapshots_of, snapshots, strict=True)),
-                given.trunk,
-                wanted,
-            )
-        )
-    return found
-
-
-def by_trunk(networks: Sequence[Network]) -> list[list[Network]]:
+def group_by_trunk(networks: Sequence[Network]) -> list[list[Network]]:
     """The networks in groups that share a trunk and see the same views, so that the trunk passes over each view once."""
     groups: dict[tuple, list[Network]] = {}
     for network in networks:
@@ -94,15 +98,15 @@ def by_trunk(networks: Sequence[Network]) -> list[list[Network]]:
     return list(groups.values())
 
 
-def trunk_and_heads(group: Sequence[Network], kind: Kind) -> tuple[nn.Module, list[nn.Module]]:
-    """The trunk that a group of `by_trunk` shares, and the head of each of its networks, in evaluation mode."""
+def load_trunk_and_heads(group: Sequence[Network], kind: Kind) -> tuple[nn.Module, list[nn.Module]]:
+    """The trunk that a group of `group_by_trunk` shares, and the head of each of its networks, in evaluation mode."""
     net = stages.network(kind.arch, kind.classes, kind.features, kind.seed)
     nets.load_part(net.trunk, group[0].trunk, f"{group[0].trunk_prefix}trunk")
     return net.trunk.eval(), [nets.load_head(n.head, f"{n.head_prefix}head").eval() for n in group]
 
 
-def whole(networks: Sequence[Network], kind: Kind) -> Iterator[nets.Net]:
+def load_whole(networks: Sequence[Network], kind: Kind) -> Iterator[nets.Net]:
     """One network after another, trunk and head, in evaluation mode."""
     for network in networks:
-        trunk, (head,) = trunk_and_heads([network], kind)
+        trunk, (head,) = load_trunk_and_heads([network], kind)
         yield nets.Net(trunk, head).eval()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -13,9 +14,33 @@ from eightfold.core.devices import Device
 from eightfold.core.files import UserError
 from eightfold.core.runtime import counted, log
 from eightfold.core.shards import BATCH
+from eightfold.inputs import dataset
+from eightfold.inputs.pixels import Pixels
+from eightfold.inputs.sources import Views
 from eightfold.net import inference
 from eightfold.predict import finished
 from eightfold.predict.finished import Kind, Network
+
+
+def choose_rows(table: pd.DataFrame, folds: str | os.PathLike, split: str, fold: str) -> np.ndarray:
+    """The rows of the manifest's ``table`` that a fold predicts: those it holds out (split "valid") or the test images.
+
+    A test image that cannot be read has no view; it gets the class prior when predictions are combined. folds: folds.csv.
+    """
+    if split == "test":
+        return table.index[(table["split"] == "test") & (table["status"] == "ok")].to_numpy()
+    return dataset.train_valid_rows(dataset.read_folds(folds), fold)[1]
+
+
+def get_views(
+    folders: Mapping[int, str | os.PathLike], augmentation: Mapping, seed: int, weights: Mapping, device: Device
+) -> Callable[[int], Views]:
+    """A function that gives the views of a size (px). folders: of the packed pixels for each size. weights: weights.json's."""
+
+    def of_size(size: int) -> Views:
+        return Views(Pixels(folders[size]), size, augmentation, seed, weights["mean"], weights["std"], device)
+
+    return of_size
 
 
 def logits_of_heads(
@@ -48,25 +73,25 @@ def logits_of_heads(
 def logits_of_networks(
     networks: Sequence[Network],
     kind: Kind,
-    views_of: Mapping[str, int],
+    views_of: Mapping[tuple[str, str], int],
     source_of: Callable[[int], Callable],
     rows: np.ndarray,
     device: Device,
 ) -> dict[str, torch.Tensor]:
     """Logits of each network by its key: float32 (views, rows, classes).
 
-    views_of: how many views each key asks for. source_of: gives the source of views of a size (px).
+    views_of: how many views each network, (stage, name), sees. source_of: gives the source of views of a size (px).
     """
     found = {}
-    for group in finished.by_trunk(networks):
-        most = max(views_of[network.key] for network in group)
+    for group in finished.group_by_trunk(networks):
+        views = [views_of[network.stage, network.name] for network in group]
         if not len(rows):
-            found |= {n.key: torch.empty(views_of[n.key], 0, kind.classes) for n in group}
+            found |= {n.key: torch.empty(seen, 0, kind.classes) for n, seen in zip(group, views, strict=True)}
             continue
-        trunk, heads = finished.trunk_and_heads(group, kind)
-        log.info("%s: %d images, %d view(s)", ", ".join(n.key for n in group), len(rows), most)
-        logits = logits_of_heads(trunk, heads, source_of(group[0].size), rows, most, device)
-        found |= {n.key: of_head[: views_of[n.key]] for n, of_head in zip(group, logits, strict=True)}
+        trunk, heads = finished.load_trunk_and_heads(group, kind)
+        log.info("%s: %d images, %d view(s)", ", ".join(n.key for n in group), len(rows), max(views))
+        logits = logits_of_heads(trunk, heads, source_of(group[0].size), rows, max(views), device)
+        found |= {n.key: of_head[:seen] for n, of_head, seen in zip(group, logits, views, strict=True)}
     return found
 
 
