@@ -11,7 +11,8 @@ from eightfold.core.runtime import job, log
 from eightfold.inputs import dataset
 from eightfold.inputs.pixels import Pixels
 from eightfold.inputs.sources import Views
-from eightfold.predict import ensembles, export, finished, new_images, tuning
+from eightfold.predict import ensembles, export, finished
+from eightfold.predict.answer import combine_networks
 
 with job(snakemake.log[0], snakemake.threads):
     given, settings, made = snakemake.input, snakemake.params.settings, snakemake.output
@@ -42,8 +43,7 @@ with job(snakemake.log[0], snakemake.threads):
         own = iter([net(inputs[network.size]).numpy()[None] for net, network in zip(nets, found, strict=True)])
     logits = [{network.key: next(own) for network in of_fold} for of_fold in folds]
     tuned = read_json(given.tuning)
-    wanted = new_images.combined(logits, blend, settings["answer"]["tta"])
-    wanted = tuning.with_temperature(wanted, tuned["temperature"], not single)
+    wanted = combine_networks(logits, blend, settings["answer"]["tta"], tuned["temperature"])
     middle, spread = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
     pixels = [
         ((of_size * spread + middle) * 255).permute(0, 2, 3, 1).contiguous().numpy() for of_size in inputs.values()

@@ -11,7 +11,8 @@ from eightfold.core.files import read_json, write_table
 from eightfold.core.runtime import job, log, progress
 from eightfold.inputs.pixels import Pixels
 from eightfold.inputs.sources import Views
-from eightfold.predict import ensembles, finished, metrics, new_images, prediction, tuning
+from eightfold.predict import ensembles, finished, metrics, new_images, prediction
+from eightfold.predict.answer import combine_networks
 from eightfold.review.sheets import AMBER, GREY, sheet
 
 with job(snakemake.log[0], snakemake.threads):
@@ -47,10 +48,11 @@ with job(snakemake.log[0], snakemake.threads):
                     prediction.logits_of_networks(networks, kind, views, source, rows, here) for networks in found
                 ]
             as_arrays = [{key: value.numpy() for key, value in of_fold.items()} for of_fold in logits]
-            probabilities = new_images.combined(as_arrays, blend, settings["answer"]["tta"])
-            probabilities = tuning.with_temperature(probabilities, tuned["temperature"], multi_label)
+            probabilities = combine_networks(as_arrays, blend, settings["answer"]["tta"], tuned["temperature"])
         decisions = metrics.decide(probabilities, classes, multi_label, tuned)
-        answer = new_images.answers([names[row] for row in rows], probabilities, classes, info["separator"], decisions)
+        answer = new_images.tabulate_answers(
+            [names[row] for row in rows], probabilities, classes, info["separator"], decisions
+        )
         shown = rows[: settings["shown"]]
         sheet(
             made.sheet,

@@ -13,7 +13,7 @@ from eightfold.core import tensors
 from eightfold.core.files import file_digest, write_json, write_table, write_text
 from eightfold.inputs import dataset
 from eightfold.net import scoring
-from eightfold.predict import ensembles, new_images, tuning
+from eightfold.predict import answer, ensembles, tuning
 
 pytestmark = pytest.mark.slow  # each test runs the rules' scripts, which import torch
 
@@ -149,9 +149,9 @@ def test_out_of_fold_predictions_hold_every_row_once_and_the_figures_are_theirs(
         np.testing.assert_allclose(p[inside], tuning.with_temperature(equal[inside], temperature, False), rtol=1e-6)
     # The pictures to predict: the mean of the folds, at the temperature of all; the unreadable one the prior.
     folds = np.mean([run.probabilities("test", fold) for fold in range(FOLDS)], 0)
-    answer = test.iloc[:, 1:].to_numpy(float)
-    np.testing.assert_allclose(answer[:-1], tuning.with_temperature(folds, tuned["temperature"], False), rtol=1e-6)
-    np.testing.assert_allclose(answer[-1], np.bincount(run.targets) / LABELLED)
+    said = test.iloc[:, 1:].to_numpy(float)
+    np.testing.assert_allclose(said[:-1], tuning.with_temperature(folds, tuned["temperature"], False), rtol=1e-6)
+    np.testing.assert_allclose(said[-1], np.bincount(run.targets) / LABELLED)
     assert told["unreadable_test_images"] == [run.ids[-1]]
     assert len(told["stages"]) == FOLDS and all(stage["log_loss"] > 0 for stage in told["stages"])
 
@@ -173,7 +173,7 @@ def test_another_run_is_averaged_in_and_greedy_weights_are_cross_fitted(run):
     write_json(other / "metrics.json", {"manifest": run.digest})
     off = TUNING | {"temperature": False}
     changes = {"runs": [str(other)], "tuning": off}
-    again, answer, told, _ = run.evaluate("roc_auc", **changes)
+    again, others, told, _ = run.evaluate("roc_auc", **changes)
     alone = np.empty((LABELLED, 3))
     for fold in range(FOLDS):
         alone[run.fold == fold] = run.probabilities("valid", fold)
@@ -181,7 +181,7 @@ def test_another_run_is_averaged_in_and_greedy_weights_are_cross_fitted(run):
     mean = (alone + valid.iloc[:, 2:].to_numpy(float)) / 2
     np.testing.assert_allclose(again.iloc[:, 2:].to_numpy(float), mean, rtol=1e-6)
     mean = (plain + test.iloc[:-1, 1:].to_numpy(float)) / 2
-    np.testing.assert_allclose(answer.iloc[:-1, 1:].to_numpy(float), mean, rtol=1e-6)
+    np.testing.assert_allclose(others.iloc[:-1, 1:].to_numpy(float), mean, rtol=1e-6)
     assert "roc_auc" in told["final"] and "roc_auc" in told["stages"][0]
     *_, told, _ = run.evaluate("log_loss", {"weights": "greedy"}, **changes)
     weights = [member["weight"] for member in told["ensemble"]["members"]]
@@ -246,17 +246,8 @@ def test_new_pictures_are_answered_as_the_test_pictures_are(run, ensemble):
     keys = [".".join(name) for name in NETWORKS]
     logits = [dict(zip(keys, run.logits["test", fold], strict=True)) for fold in range(FOLDS)]
     blend = ensembles.read(run.chosen, ensemble.get("average", "arithmetic")).used()
-    p = new_images.combined(logits, blend, tta)
-    answer = test.iloc[:-1, 1:].to_numpy(float)
-    np.testing.assert_allclose(tuning.with_temperature(p, tuned["temperature"], False), answer, rtol=1e-6)
-
-
-def test_a_new_picture_s_answer_is_that_of_the_cut_points_or_thresholds():
-    p = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
-    said = new_images.answers(["x", "y"], p, CLASSES, None, np.array([2, 0]))
-    assert said["prediction"].tolist() == ["id", "ant"] and said["probability"].tolist() == [0.3, 0.6]
-    said = new_images.answers(["x", "y"], p, CLASSES, " ", np.array([[1, 1, 0], [0, 0, 0]]))
-    assert said["prediction"].tolist() == ["ant bee", ""]
+    p = answer.combine_networks(logits, blend, tta, tuned["temperature"])
+    np.testing.assert_allclose(p, test.iloc[:-1, 1:].to_numpy(float), rtol=1e-6)
 
 
 def test_tags_are_judged_by_thresholds_that_their_pictures_had_no_part_in(tmp_path):

@@ -93,6 +93,11 @@ class Blend(NamedTuple):
         kept = [i for i, weight in enumerate(self.weights) if weight > 0]
         return self._replace(members=[self.members[i] for i in kept], weights=np.asarray(self.weights)[kept])
 
+    @property
+    def uses_runs(self) -> bool:
+        """Whether another run has a weight."""
+        return any(m.stage is None and weight > 0 for m, weight in zip(self.members, self.weights, strict=True))
+
     def without_runs(self) -> "Blend":
         """The members of this run, which answers alone where the other runs are not at hand.
 
@@ -138,12 +143,20 @@ def views_of_candidates(candidates: Sequence[Mapping], views: int) -> dict[tuple
     return {(stage["stage"], name): views for stage in candidates for name in stage["networks"]}
 
 
-def mean_of_folds(of_folds: Sequence[np.ndarray], average: str, multi_label: bool) -> np.ndarray:
-    """What the folds answer together, each counting alike: (n, classes) each, and in all."""
-    if len(of_folds) == 1:
-        return of_folds[0]
-    equal = np.full(len(of_folds), 1 / len(of_folds))
-    return mean_members(np.stack(of_folds), equal, average, not multi_label)
+def stack_members(
+    logits: Mapping[str, np.ndarray], members: Sequence[Member], tta: Mapping, multi_label: bool
+) -> np.ndarray:
+    """What those ``members`` that are this run's own answer, in their order: probabilities (members, n, classes).
+
+    logits: (views, n, classes) of each network, by its key, "all.end", with as many views as its members want.
+    tta: average and weights of the views.
+    """
+    own, made = [member for member in members if member.stage is not None], {}
+    for stage, network in dict.fromkeys((member.stage, member.network) for member in own):
+        of_views = scoring.probabilities_of(np.asarray(logits[f"{stage}.{network}"]), multi_label)
+        answers = of_network(of_views, tta["weights"], tta["average"], multi_label)
+        made |= {Member(stage, network, views): p for views, p in zip((1, len(of_views)), answers, strict=False)}
+    return np.stack([made[member] for member in own])
 
 
 # ---- greedy selection

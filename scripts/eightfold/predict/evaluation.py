@@ -55,16 +55,7 @@ def read_answers(path: str | os.PathLike, members: Sequence[Member], tta: Mappin
     Raises UserError where the file is not what the .json beside it says.
     """
     found = tensors.load(checked(path, read_json(Path(path).with_suffix(".json"))))
-    made: dict[tuple, np.ndarray] = {}
-    for stage, network in dict.fromkeys((m.stage, m.network) for m in members if m.stage is not None):
-        logits = found[f"{stage}.{network}"].numpy()  # (views, n, classes)
-        of_network = ensembles.of_network(
-            scoring.probabilities_of(logits, multi_label), tta["weights"], tta["average"], multi_label
-        )
-        made |= {(stage, network, views): p for views, p in zip((1, len(logits)), of_network, strict=False)}
-    return Answers(
-        found["rows"].numpy(), np.stack([made[tuple(member)] for member in members if tuple(member) in made])
-    )
+    return Answers(found["rows"].numpy(), ensembles.stack_members(found, members, tta, multi_label))
 
 
 def with_runs(own: np.ndarray, runs: Sequence[str], job: Job, split: str, rows: np.ndarray) -> np.ndarray:
@@ -84,16 +75,6 @@ def out_of_fold(held_out: Sequence[Answers]) -> tuple[np.ndarray, np.ndarray, np
     order = np.argsort(rows, kind="stable")
     stack = np.concatenate([found.stack for found in held_out], 1)
     return rows[order], fold[order], stack[:, order]
-
-
-def of_stage(record: dict, predicted: str | os.PathLike, targets: np.ndarray, judge: Judge) -> dict:
-    """A stage's row of metrics.json. record: its stage.json; predicted: its logits of the held-out rows; targets: of all rows."""
-    found = tensors.load(predicted, record.get("made_from"))
-    figures = record["metrics"]
-    if len(found["rows"]):
-        logits, rows = found["logits"].numpy(), found["rows"].numpy()
-        figures = metrics.summary(scoring.probabilities_of(logits, targets.ndim == 2), targets[rows], judge)
-    return {key: record[key] for key in ("stage", "fold", "train_loss", "lr", "epochs")} | figures
 
 
 def scored(found: Tuned, targets: np.ndarray, judge: Judge) -> dict:

@@ -1,7 +1,7 @@
 """Pictures that no manifest knows: any folder of them, found, decoded, packed, answered as the submission answers, listed."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,7 @@ import pandas as pd
 from eightfold.core.files import UserError
 from eightfold.core.listing import files_below
 from eightfold.inputs import pixels
-from eightfold.net import scoring
-from eightfold.predict import ensembles
-from eightfold.predict.ensembles import Blend
+from eightfold.predict.answer import tabulate
 from eightfold.raw import images
 
 
@@ -59,24 +57,7 @@ def pack(
     return [(name, bad[name]) for name in names if name in bad]
 
 
-def combined(of_folds: Sequence[Mapping[str, np.ndarray]], blend: Blend, tta: Mapping) -> np.ndarray:
-    """What the networks say together, as `evaluate` has it for the test images: probabilities (n, classes).
-
-    of_folds: for each fold the logits (views, n, classes) of each network, by its key. blend: the members that answer, all of
-    them this run's. tta: average and weights of the views.
-    """
-    answers = []
-    for logits in of_folds:
-        stack = []
-        for member in blend.members:
-            of_views = scoring.probabilities_of(logits[f"{member.stage}.{member.network}"], blend.multi_label)
-            made = ensembles.of_network(of_views, tta["weights"], tta["average"], blend.multi_label)
-            stack.append(made[0 if member.views == 1 else 1])
-        answers.append(blend(np.stack(stack)))
-    return ensembles.mean_of_folds(answers, blend.average, blend.multi_label)
-
-
-def answers(
+def tabulate_answers(
     names: Sequence[str],
     probabilities: np.ndarray,
     classes: Sequence[str],
@@ -90,6 +71,4 @@ def answers(
     else:
         said = [separator.join(classes[i] for i in np.flatnonzero(row)) for row in decisions]
         sure = np.maximum(probabilities, 1 - probabilities).min(1)
-    # By position, not by name: a class may be called "path".
-    table = pd.DataFrame({"path": list(names), "prediction": said, "probability": sure})
-    return pd.concat([table, pd.DataFrame(probabilities, columns=list(classes))], axis=1)
+    return tabulate({"path": list(names), "prediction": said, "probability": sure}, probabilities, classes)
