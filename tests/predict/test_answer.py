@@ -67,6 +67,14 @@ def test_networks_of_folds_are_combined_as_their_means_are_defined():
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
+def test_no_images_have_an_answer_without_rows(multi_label):
+    none = [logits_of(seed, 0) for seed in range(2)]
+    found = answer.combine_networks(none, blend_of("geometric", multi_label).used(), TTA, 2.0)
+    assert found.shape == (0, 2)
+    assert metrics.decide(found, CLASSES, multi_label).shape == ((0, 2) if multi_label else (0,))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
 def test_a_geometric_mean_of_folds_is_the_mean_of_the_log_odds(multi_label):
     p = np.random.default_rng(0).uniform(0.05, 0.95, (3, 5, 1))
     folds = [np.concatenate([column, 1 - column], 1) for column in p]  # of two classes either rule gives the same

@@ -1,7 +1,7 @@
 """Pictures that no manifest knows: any folder of them, found, decoded, packed, answered as the submission answers, listed."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,22 @@ def pack(
 
     pixels.pack(target, progress(pixels.in_order(read, names, threads), len(names), "new pictures"))
     return [(name, bad[name]) for name in names if name in bad]
+
+
+def pack_sizes(
+    folder: str | os.PathLike,
+    names: Sequence[str],
+    target: str | os.PathLike,
+    short_sides: Mapping[int, int],
+    threads: int,
+    progress: Callable[..., Iterable] = lambda items, *_: items,
+    span: images.Span = None,
+) -> tuple[dict[int, Path], list[tuple[str, str]]]:
+    """`pack` for each of the ``short_sides`` (px, by the size that networks see), below ``target``: the folder of each size,
+    and what cannot be read. Sizes of one short side share a folder."""
+    for side in sorted(set(short_sides.values())):
+        bad = pack(folder, names, Path(target, str(side)), side, threads, progress, span)
+    return {size: Path(target, str(side)) for size, side in short_sides.items()}, bad
 
 
 def tabulate_answers(
