@@ -120,7 +120,9 @@ def test_the_tables_show_what_the_submission_answers_of_several_labels():
     p, y = several()
     classes, tuned = list("abcd"), {"thresholds": 0.2}
     images = images_of(p, y, classes, **tuned)
-    cells = submission.table(images.ids, p, classes, "tags", decisions=metrics.decide(p, classes, True, tuned))
+    cells = submission.tabulate(
+        images.ids, p, metrics.decide(p, classes, True, tuned), classes, "tags", None, submission.Layout()
+    )
     answered = np.array([[name in cell.split(" ") for name in classes] for cell in cells["label"]])
     assert (answered == (p > 0.2)).all() and (answered != (p > 0.5)).any()
     found = review.tables(images, "multi", tuned)
@@ -134,7 +136,9 @@ def test_the_tables_show_grades_as_the_submission_cuts_them():
     p, y = single(classes=4)
     grades, tuned = ["0", "1", "10", "2"], {"thresholds": None, "cut_points": [0.9, 1.4, 1.9]}  # 10 is the highest
     images = images_of(p, y, grades, **tuned)
-    cells = submission.table(images.ids, p, grades, "label", decisions=metrics.decide(p, grades, False, tuned))["label"]
+    cells = submission.tabulate(
+        images.ids, p, metrics.decide(p, grades, False, tuned), grades, "label", None, submission.Layout()
+    )["label"]
     mean = p[:, [0, 1, 3, 2]] @ np.arange(4)
     assert cells.tolist() == [["0", "1", "2", "10"][sum(m >= cut for cut in tuned["cut_points"])] for m in mean]
     found = review.tables(images, "single", tuned)
