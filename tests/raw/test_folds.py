@@ -207,6 +207,20 @@ def test_iterative_stratification_keeps_every_label_nearer_its_share_than_chance
     assert sizes.max() - sizes.min() <= 8
 
 
+@settings(deadline=None)
+@given(st.integers(1, 12), st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=12))
+def test_linked_rows_are_named_after_the_first_that_any_chain_reaches(n, pairs):
+    pairs = [(a % n, b % n) for a, b in pairs]
+    reached = np.eye(n, dtype=bool)
+    for a, b in pairs:
+        reached[a, b] = reached[b, a] = True
+    for _ in range(n):
+        reached = reached @ reached
+    found = stratify.merged(n, pairs)
+    assert found.dtype == np.int64 and found.tolist() == [int(row.argmax()) for row in reached]
+    assert stratify.merged(0, []).shape == (0,)
+
+
 GROUPED = {"method": "grouped", "folds": 3}
 
 

@@ -82,7 +82,11 @@ def logits_of(probabilities: np.ndarray, multi_label: bool) -> np.ndarray:
 
 
 def golden_section(f: Callable[[float], float], low: float, high: float, tolerance: float = 1e-4) -> float:
-    """Where a function with one valley is least, between ``low`` and ``high``."""
+    """Where a function with one valley is least, between ``low`` and ``high``.
+
+    Our own on purpose: scipy's bounded search finds the same valley, but other late digits of the temperature, and so
+    other bytes of a submission.
+    """
     ratio = (5**0.5 - 1) / 2
     a, b = high - ratio * (high - low), low + ratio * (high - low)
     fa, fb = f(a), f(b)
