@@ -224,6 +224,8 @@ def test_an_archive_that_would_leave_its_folder_is_refused_whole(tmp_path, name)
 def test_links_damage_and_lack_of_room_are_refused(tmp_path, monkeypatch):
     (tmp_path / "link.zip").write_bytes(zipped({"l": "/etc/passwd"}, l={"external_attr": 0o120777 << 16}))
     assert "a link" in refusal(unpack.unpack, tmp_path / "link.zip", tmp_path / "data")
+    (tmp_path / "pipe.zip").write_bytes(zipped({"p": ""}, p={"external_attr": 0o010644 << 16}))
+    assert "a device" in refusal(unpack.unpack, tmp_path / "pipe.zip", tmp_path / "data")
     content = bytearray(zipped({"a.txt": "hello" * 100}))
     content[40] ^= 255
     (tmp_path / "bad.zip").write_bytes(content)

@@ -12,7 +12,6 @@ import io
 import json
 import math
 import os
-import re
 import stat
 import threading
 import zipfile
@@ -25,12 +24,12 @@ import numpy as np
 
 from eightfold.core.files import UserError
 from eightfold.core.listing import LITTER, files_below, is_folder
+from eightfold.raw.archives import bomb, refusal, zip_refusal
 from eightfold.raw.bson import Documents
 from eightfold.raw.images import BadImage
 
 MAX_MEMBER = 2**30  # bytes: twice the largest picture that images.py takes, as RGB
 MAX_UNPACKED = 2**33  # bytes of a .7z archive, which can only be unpacked as a whole
-MAX_RATIO, SMALL = 200, 2**26  # a member above SMALL bytes that packs better than this is a bomb and no picture
 
 
 class Store:
@@ -136,9 +135,8 @@ class _Zip:
             name = member.filename.replace("\\", "/")
             if member.is_dir() or _is_litter(name):
                 continue
-            link, locked = stat.S_ISLNK(member.external_attr >> 16), bool(member.flag_bits & 1)
-            problem = _refusal(name, link, name in self.members, locked, member.file_size, member.compress_size)
-            if problem:
+            problem = zip_refusal(member) or ("is there twice" if name in self.members else "")
+            if problem := problem or bomb(member.file_size, member.compress_size, MAX_MEMBER):
                 raise UserError(f"{path}: member {member.filename!r} {problem}; such an archive is not opened")
             self.members[name] = member
 
@@ -178,8 +176,9 @@ class _SevenZip:
             name = member.filename
             if member.is_directory or _is_litter(name):
                 continue
+            problem = refusal(name, member.is_symlink, locked) or ("is there twice" if name in self.members else "")
             # Members are packed together, so that each counts as if it were the whole archive.
-            if problem := _refusal(name, member.is_symlink, name in self.members, locked, total, packed, MAX_UNPACKED):
+            if problem := problem or bomb(total, packed, MAX_UNPACKED):
                 raise UserError(f"{path}: member {name!r} {problem}; such an archive is not opened")
             self.members.append(name)
 
@@ -207,21 +206,6 @@ class _SevenZip:
 
 def _is_litter(name: str) -> bool:
     return any(part in LITTER or (part.startswith(".") and part != "..") for part in name.split("/"))
-
-
-def _refusal(name: str, link: bool, twice: bool, locked: bool, size: int, packed: int, limit: int = MAX_MEMBER) -> str:
-    """What is wrong with a member of an archive; empty when nothing. ``size`` and ``packed``: bytes."""
-    if name.startswith("/") or ".." in name.split("/") or re.match("[A-Za-z]:", name):
-        return "would leave its folder"
-    if link:
-        return "is a link"
-    if locked:
-        return "is encrypted"
-    if twice:
-        return "is there twice"
-    if size > limit or (size > SMALL and size / max(packed, 1) > MAX_RATIO):
-        return f"is a zip bomb: {packed:,} bytes that unpack to {size:,}"
-    return ""
 
 
 class _Records:

@@ -2,29 +2,22 @@
 
 import os
 import shutil
-import stat
 import zipfile
 import zlib
 from pathlib import Path
 
 from eightfold.core.files import UserError
+from eightfold.raw.archives import parts_of, zip_refusal
 
 CHUNK = 1 << 20
 NOT_UNPACKED = (".7z", ".rar", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 def _target(archive: Path, member: zipfile.ZipInfo, folder: Path) -> Path:
-    """Where a member goes. Raises UserError for one that would go elsewhere (zip-slip), or that is not a plain file."""
-    name = member.filename.replace("\\", "/")
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if name.startswith("/") or ".." in parts or "\0" in name or (parts and ":" in parts[0]) or not parts:
-        raise UserError(f"{archive}: member {member.filename!r} would leave the folder; nothing of it was kept")
-    kind = member.external_attr >> 16
-    if stat.S_IFMT(kind) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise UserError(f"{archive}: member {member.filename!r} is a link or a device; nothing of it was kept")
-    if member.flag_bits & 1:
-        raise UserError(f"{archive}: member {member.filename!r} is encrypted; unpack it by hand")
-    return folder.joinpath(*parts)
+    """Where a member goes. Raises UserError for one that `zip_refusal` refuses."""
+    if problem := zip_refusal(member):
+        raise UserError(f"{archive}: member {member.filename!r} {problem}; nothing of it was kept")
+    return folder.joinpath(*parts_of(member.filename))
 
 
 def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> int:
