@@ -4,11 +4,8 @@ import functools
 import http.server
 import os
 import pickle
-import subprocess
-import sys
 import threading
 import urllib.error
-from pathlib import Path
 
 import pytest
 import torch
@@ -425,35 +422,6 @@ def test_a_network_that_cannot_be_traced_is_not_folded():
 
     net = Net().eval()
     assert nets.folded(net) is net
-
-
-def test_a_stage_is_trained_without_importing_torchs_compiler():
-    code = """if True:
-        import sys, tempfile, pathlib
-        import numpy as np, torch
-        from eightfold.net import nets
-        from eightfold.train import training
-        from eightfold.train.setting import How, Setting
-        from eightfold.core.devices import device
-        stage = {"name": "s", "augment": False, "first_view": 1, "cycles": 1, "cycle_len": 1, "cycle_mult": 1}
-        with device("cpu", "float32") as here, tempfile.TemporaryDirectory() as folder:
-            trunk = nets.trunk_outline("resnet18").to_empty(device="cpu")
-            for tensor in trunk.state_dict().values():
-                tensor.zero_()
-            net, rows = nets.Net(trunk, nets.head(512, 2, 0)), np.arange(8)
-            source = lambda rows, view: torch.rand(len(rows), 3, 32, 32)
-            resume = pathlib.Path(folder, "resume")
-            setting = Setting(net, source, rows % 2, rows[:5], rows[5:])
-            training.train(setting, stage, [0.1] * 3, How(4, 0, here), resume, "x")
-            assert torch.are_deterministic_algorithms_enabled()
-            assert not torch.is_deterministic_algorithms_warn_only_enabled()
-        assert "torch._dynamo" not in sys.modules
-        torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # which needs the true one
-        import torch._dynamo.utils
-        assert callable(torch._dynamo.utils.is_compile_supported) and torch._dynamo.__file__
-    """
-    environment = {**os.environ, "PYTHONPATH": str(Path(nets.__file__).parents[2])}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 def test_logits_are_float32_under_autocast_in_training_and_in_inference():

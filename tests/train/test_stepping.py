@@ -1,6 +1,9 @@
 """One step: the update of each group of layers, and what it does where memory is short."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from eightfold.config import schedules
+from eightfold.core.provenance import SCRIPTS
 from eightfold.net import nets
 from eightfold.train.stepping import Stepper
 
@@ -146,3 +150,32 @@ def test_a_long_gradient_is_cut_to_its_length():
     assert torch.equal(moved[None], moved[1e9]) and moved[None].norm() > 1
     torch.testing.assert_close(moved[1e-3].norm(), torch.tensor(1e-3), rtol=1e-2, atol=0)
     torch.testing.assert_close(moved[1e-3] / moved[1e-3].norm(), moved[None] / moved[None].norm(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_stage_is_trained_without_importing_torchs_compiler_and_a_head_without_torchvision():
+    code = """if True:
+        import sys, tempfile, pathlib
+        import numpy as np, torch
+        from eightfold.net import nets
+        from eightfold.train import training
+        from eightfold.train.setting import How, Setting
+        from eightfold.core.devices import device
+        stage = {"name": "s", "augment": False, "first_view": 1, "cycles": 1, "cycle_len": 1, "cycle_mult": 1}
+        with device("cpu", "float32") as here, tempfile.TemporaryDirectory() as folder:
+            rows = np.arange(8)
+            resume, how = pathlib.Path(folder, "resume"), How(4, 0, here)
+            source = lambda rows, view: torch.rand(len(rows), 1024)
+            head = Setting(nets.head(512, 2, 0), source, rows % 2, rows[:5], rows[5:])
+            training.train(head, stage, [0.1], how, resume.with_name("head"), "x")
+            assert "torchvision" not in sys.modules
+            trunk = nets.trunk_outline("resnet18").to_empty(device="cpu")
+            for tensor in trunk.state_dict().values():
+                tensor.zero_()
+            source = lambda rows, view: torch.rand(len(rows), 3, 32, 32)
+            setting = Setting(nets.Net(trunk, nets.head(512, 2, 0)), source, rows % 2, rows[:5], rows[5:])
+            training.train(setting, stage, [0.1] * 3, how, resume, "x")
+            assert torch.are_deterministic_algorithms_enabled()
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert "torch._dynamo" not in sys.modules, "see module scripts/eightfold/core/without_compiler.py"
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(SCRIPTS)})

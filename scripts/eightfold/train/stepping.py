@@ -10,9 +10,9 @@ from eightfold.config import schedules
 from eightfold.core.devices import Device, out_of_memory
 from eightfold.core.files import UserError
 from eightfold.core.runtime import log
+from eightfold.core.without_compiler import without_compiler
 from eightfold.net import nets
 from eightfold.train.distributed import Ranks, of_whole_batch
-from eightfold.train.optimizers import SGD
 from eightfold.train.regularise import loss_of
 
 MOMENTUM = 0.9
@@ -46,10 +46,11 @@ class Stepper:
             for rate, parameters in enumerate(nets.rate_groups(net, stage))
             for part in _split_by_decay(parameters, decay, stage.get("weight_decay_on", "all"))
         ]
-        if stage.get("optimizer", "sgd") == "adamw":
-            self.optimizer = torch.optim.AdamW(groups, lr=0.0)
-        else:
-            self.optimizer = SGD(groups, MOMENTUM)
+        with without_compiler():
+            if stage.get("optimizer", "sgd") == "adamw":
+                self.optimizer = torch.optim.AdamW(groups, lr=0.0)
+            else:
+                self.optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
         self.micro_batch: int | None = None  # images; None: the whole batch
         self.buffers = [buffer for buffer in net.buffers() if buffer.numel()]  # BatchNorm's running figures
         self.before = [buffer.clone() for buffer in self.buffers]
@@ -82,7 +83,7 @@ class Stepper:
                 if size < 4 or not out_of_memory(error):
                     raise
                 self.micro_batch = math.ceil(size / 2)
-                self.optimizer.zero_grad(set_to_none=True)
+                self.net.zero_grad()
                 _copy(self.before, self.buffers)  # what the broken-off attempt has counted, counts for nothing
                 log.info(
                     "out of device memory: going on with micro-batches of at most %d, gradients accumulated to the same batch of "
@@ -95,8 +96,9 @@ class Stepper:
         if math.isfinite(loss):
             if self.grad_clip:
                 nn.utils.clip_grad_norm_(self.parameters(), self.grad_clip)
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            with without_compiler():
+                self.optimizer.step()
+        self.net.zero_grad()
         return loss
 
     def _gradients(self, inputs: torch.Tensor, targets: torch.Tensor, seed: int, batch: int) -> float:
@@ -128,6 +130,6 @@ def _split_by_decay(parameters: list[nn.Parameter], decay: float, on: str) -> li
 
 
 def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
-    if source:
-        with torch.no_grad():
-            torch._foreach_copy_(target, source)  # one call: a network has hundreds of these small tensors
+    with torch.no_grad():
+        for a, b in zip(source, target, strict=True):
+            b.copy_(a)
