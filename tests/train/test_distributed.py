@@ -20,8 +20,7 @@ from pipeline import changed_stage
 from eightfold.config import plan
 from eightfold.config.resolve import resolve
 from eightfold.core import devices, tensors
-from eightfold.core.files import UserError
-from eightfold.train.distributed import Ranks, of_whole_batch
+from eightfold.train.distributed import Ranks
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(ranks.__file__)
@@ -89,15 +88,6 @@ def test_a_stage_of_two_processes_runs_in_the_workflow(finished, tmp_path):
     told = checkout["results/tiny/logs/fold0/whole.train.log"].read_text()
     assert "2 processes on 1 node" in told and "2 processes, by gloo" in told
     assert told.count("epoch 1: train loss") == 1 and "rank 1" not in told  # the first process alone tells
-
-
-def test_a_layer_that_would_see_a_part_of_the_batch_is_refused():
-    class BatchNormAct2d(torch.nn.BatchNorm2d):
-        """timm's kind."""
-
-    of_whole_batch(BatchNormAct2d(3), Ranks())
-    with pytest.raises(UserError, match="BatchNormAct2d"):
-        of_whole_batch(torch.nn.Sequential(BatchNormAct2d(3)), Ranks(0, 2))
 
 
 def test_every_picture_is_one_process_s_in_order():

@@ -12,8 +12,9 @@ from eightfold.core.files import UserError
 from eightfold.core.runtime import log
 from eightfold.core.without_compiler import without_compiler
 from eightfold.net import nets
-from eightfold.train.distributed import Ranks, of_whole_batch
+from eightfold.train.distributed import Ranks
 from eightfold.train.regularise import loss_of
+from eightfold.train.whole_batch import refuse_layers_of_a_part, whole_batch
 
 MOMENTUM = 0.9
 
@@ -36,7 +37,7 @@ class Stepper:
         ranks: the processes that train together; each is called with its part of the mini-batch.
         """
         self.ranks = ranks or Ranks()
-        of_whole_batch(net, self.ranks)
+        refuse_layers_of_a_part(net, self.ranks)
         self.net, self.device, self.bn_freeze, self.loss = net, device, bn_freeze, loss
         stage = stage or {}
         self.grad_clip = stage.get("grad_clip")
@@ -69,7 +70,7 @@ class Stepper:
         _copy(self.buffers, self.before)
         while True:
             try:
-                with self.ranks.step_on(batch):
+                with whole_batch(self.ranks, batch):
                     loss = self._gradients(inputs, targets, seed, batch)
                 break
             except (RuntimeError, MemoryError) as error:
