@@ -1,14 +1,11 @@
 """Killed at chosen moments, the workflow goes on and ends in the same bytes. The long version: `make torture`."""
 
-import os
 import shutil
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from pipeline import ROOT, Checkout, changed
+from pipeline import Checkout, changed
 from torture import kills
 
 from eightfold.upkeep import lock
@@ -53,56 +50,6 @@ def test_killed_between_a_stages_end_and_snakemakes_note_of_it_no_epoch_is_done_
     # The next job that reads the stage has no use for it.
     late.run("results/late/fold0/moving/stage.json")
     assert resumable() == {"moving"}
-
-
-# ---- the lock that a dead run leaves
-
-
-def running(folder: Path, seconds: float = 60) -> subprocess.Popen:
-    """A process that holds ``folder`` as a run does, with Snakemake's lock beside it."""
-    program = (
-        "import sys, time; from pathlib import Path; from eightfold.upkeep import lock; folder = Path(sys.argv[1])\n"
-        "(folder / 'locks').mkdir(parents=True, exist_ok=True); (folder / 'locks' / '0.output.lock').write_text('x')\n"
-        f"lock.hold(folder); print('held', flush=True); time.sleep({seconds})\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
-    command = [sys.executable, "-c", program, str(folder)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
-    return process
-
-
-def test_the_lock_of_the_living_stays_and_that_of_the_dead_goes(tmp_path):
-    folder = tmp_path / ".snakemake"
-    assert lock.release_dead(folder) == ""
-    process = running(folder)
-    try:
-        assert f"process {process.pid} on" in lock.release_dead(folder)
-        assert "left alone" in lock.release_dead(folder) and list((folder / "locks").iterdir())
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-    assert f"process {process.pid} on" in (told := lock.release_dead(folder)) and "its lock is released" in told
-    assert not list((folder / "locks").iterdir()) and lock.release_dead(folder) == ""
-
-
-def test_a_lock_that_cannot_be_told_is_left_with_what_to_do(tmp_path, monkeypatch):
-    folder = tmp_path / ".snakemake"
-    (folder / "locks").mkdir(parents=True)
-    (folder / "locks" / "0.output.lock").write_text("x")
-    assert "make unlock" in lock.release_dead(folder)  # nobody has said that he runs
-    process = running(folder)
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    later = time.time() + 5
-    os.utime(folder / "locks" / "0.output.lock", (later, later))  # another run has locked since, and not yet said so
-    assert "make unlock" in lock.release_dead(folder)
-    os.utime(folder / "locks" / "0.output.lock", (1, 1))
-    monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
-    assert "another machine" in lock.release_dead(folder) and "make unlock" in lock.release_dead(folder)
-    assert list((folder / "locks").iterdir())
 
 
 # ---- two at once

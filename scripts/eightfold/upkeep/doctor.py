@@ -14,6 +14,7 @@ from eightfold.config.plan import Plan
 from eightfold.core.files import UserError, checked, read_json
 from eightfold.core.listing import files_below
 from eightfold.upkeep.disk_space import images_of, needed
+from eightfold.upkeep.lock import snakemake_locks
 
 PINS = Path(__file__).parents[3] / "envs" / "requirements.txt"
 OK, NOTE, BAD = "ok", "note", "BAD"
@@ -94,7 +95,7 @@ def _folder(plan: Plan) -> Iterator[Finding]:
     except OSError as error:
         yield Finding("results", BAD, f"{results.resolve()}: {error.strerror}", "make it writable, or mount it so")
         return
-    if any(Path(".snakemake", "locks").glob("*")):
+    if snakemake_locks():
         remedy = "if no run goes on here: make unlock"
         yield Finding("results", NOTE, f"{results.resolve()}: locked by a run that goes on, or was killed", remedy)
     else:
