@@ -42,6 +42,7 @@ from eightfold.review.last_words import summary as closing_summary
 from eightfold.config.resolve import check_yaml_file, resolve
 from eightfold.core.files import UserError, read_json
 from eightfold.core.listing import finished_runs
+from eightfold.upkeep.gpu_limit import limit_gpus
 from eightfold.upkeep.lock import hold as hold_folder
 from eightfold.config.jobs import jobs_of
 from eightfold.config.plan import CACHE, Plan, installed
@@ -80,10 +81,8 @@ wildcard_constraints:
 gpus = plan.gpus()
 gpus_of_whole = gpus if plan.shards == 1 else 0
 
-# Jobs on this machine hold a GPU each and together no more than there are, unless --resources or a profile says how many.
-# (A cluster, known by its `jobs`, counts its own.)
-if gpus and workflow.nodes is None and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", plan.devices)
+if gpus:
+    limit_gpus(workflow, plan.devices)
 
 
 # Of this machine; None where jobs run on other machines, or where nothing runs (`snakemake --report` has no --cores).

@@ -1,1 +1,1 @@
-"""Around the runs: doctor, forecast, disk space, the lock."""
+"""Around the runs: doctor, forecast, disk space, the lock, the limit of GPUs."""
