@@ -6,14 +6,17 @@ since neither format has a resize that equals ours to the bit.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
 from eightfold.core.files import UserError, replacing
+from eightfold.predict.ensembles import Blend
+from eightfold.predict.finished import Network
 
 INPUT, OUTPUT = "pixels", "probabilities"
 EXTRAS = "pip install -r envs/requirements-extra.txt"
@@ -61,6 +64,82 @@ class Classifier(nn.Module):
         if self.single_label:
             return (answer.log() / self.temperature).softmax(1)
         return ((answer.log() - (1 - answer).clamp(min=1e-12).log()) / self.temperature).sigmoid()
+
+
+def weigh(folds: Sequence[Sequence[Network]], blend: Blend) -> list[float]:
+    """What each network of each fold weighs in its fold's answer. blend: a member for each, by its plain view."""
+    weight_of = {(m.stage, m.network): float(w) for m, w in zip(blend.members, blend.weights, strict=True)}
+    return [weight_of[network.stage, network.name] for networks in folds for network in networks]
+
+
+def build(
+    nets: Sequence[nn.Module], folds: Sequence[Sequence[Network]], blend: Blend, weights: Mapping, temperature: float
+) -> Classifier:
+    """The networks of all ``folds``, which are ``nets`` in this order, as one that answers as ``blend`` does, in evaluation mode.
+
+    weights: weights.json, for mean and std.
+    """
+    return Classifier(
+        nets,
+        [weight / len(folds) for weight in weigh(folds, blend)],
+        [network.size for networks in folds for network in networks],
+        (weights["mean"], weights["std"]),
+        not blend.multi_label,
+        blend.average,
+        temperature,
+    ).eval()
+
+
+def describe(info: Mapping, folds: Sequence[Sequence[Network]], blend: Blend, crop: str, tuned: Mapping) -> dict:
+    """What a model's notes tell whoever uses it. info: the manifest's. crop: of augmentation. tuned: tuning.json."""
+    sizes = sorted({network.size for networks in folds for network in networks})
+    networks = [
+        {"fold": fold, "stage": network.stage, "network": network.name}
+        for fold, networks in enumerate(folds)
+        for network in networks
+    ]
+    return {
+        "classes": info["classes"],
+        "task": info["task"],
+        "inputs": {
+            name: f"float32 (n, {size}, {size}, 3), RGB, 0 to 255"
+            for name, size in zip(input_names(sizes), sizes, strict=True)
+        },
+        "output": "float32 (n, classes), probabilities",
+        "sizes": sizes,
+        "crop": "squish" if crop == "squish" else "center",
+        "networks": [
+            {**network, "weight": weight} for network, weight in zip(networks, weigh(folds, blend), strict=True)
+        ],
+        "tuning": tuned,
+    }
+
+
+# ---- compared with the run's own networks
+
+
+def choose_rows(table: pd.DataFrame, most: int) -> np.ndarray:
+    """At most ``most`` rows of the manifest that can be read, spread over it."""
+    rows = table.index[table["status"] == "ok"].to_numpy()
+    return rows[:: max(1, len(table) // most)][:most]
+
+
+def answer_plain(
+    nets: Sequence[nn.Module], folds: Sequence[Sequence[Network]], inputs: Mapping[int, torch.Tensor]
+) -> list[dict[str, np.ndarray]]:
+    """The logits (1, n, classes) of each network of each fold, by its key. inputs: normalised images, by the size that it sees."""
+    of_net = iter(nets)
+    with torch.inference_mode():
+        return [{n.key: next(of_net)(inputs[n.size]).numpy()[None] for n in networks} for networks in folds]
+
+
+def undo_normalisation(images: torch.Tensor, weights: Mapping) -> np.ndarray:
+    """Pixels 0 to 255, float32 (n, size, size, 3), of normalised images (n, 3, size, size). weights: weights.json, for mean and std."""
+    mean, std = (torch.tensor(weights[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    return ((images * std + mean) * 255).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+# ---- files
 
 
 def input_names(sizes: Sequence[int]) -> list[str]:
@@ -120,6 +199,9 @@ def run_onnx(path: str | os.PathLike, pixels: Sequence[np.ndarray]) -> np.ndarra
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
     return session.run([OUTPUT], dict(zip(names, pixels, strict=True)))[0]
+
+
+FORMATS = {".pt2": (write_program, run_program), ".onnx": (write_onnx, run_onnx)}  # by a file's suffix
 
 
 def agree(path: str | os.PathLike, said: np.ndarray, wanted: np.ndarray, tolerance: float) -> float:
