@@ -121,11 +121,11 @@ rule explore_data:
         runtime=minutes(30),
     params:
         settings={"seed": plan.config["seed"]},
-        code=code("explore.py"),
+        code=code("explore_data.py"),
     message:
         "explore: images per class, their sizes, a sample"
     script:
-        "../scripts/explore.py"
+        "../scripts/explore_data.py"
 
 
 rule pixels:

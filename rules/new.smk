@@ -58,11 +58,11 @@ rule export_model:
         runtime=minutes(60),
     params:
         settings=plan.export_model_settings(),
-        code=code("export.py"),
+        code=code("export_model.py"),
     message:
         "export: the network as {wildcards.format}"
     script:
-        "../scripts/export.py"
+        "../scripts/export_model.py"
 
 
 rule model_card:

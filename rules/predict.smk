@@ -111,11 +111,11 @@ rule score:
         runtime=minutes(20),
     params:
         settings=plan.score_settings(),
-        code=code("evaluate.py"),
+        code=code("score.py"),
     message:
-        "evaluate: average views, snapshots, folds and runs; tune and score on the held-out images"
+        "score: average views, snapshots, folds and runs; tune and score on the held-out images"
     script:
-        "../scripts/evaluate.py"
+        "../scripts/score.py"
 
 
 rule write_submission:
@@ -137,8 +137,8 @@ rule write_submission:
         runtime=minutes(10),
     params:
         settings=plan.write_submission_settings(),
-        code=code("submission.py"),
+        code=code("write_submission.py"),
     message:
         "submission: write, read back, check"
     script:
-        "../scripts/submission.py"
+        "../scripts/write_submission.py"

@@ -26,11 +26,11 @@ rule quick_answer:
         runtime=minutes(20),
     params:
         settings=plan.quick_answer_settings(),
-        code=code("quick.py"),
+        code=code("quick_answer.py"),
     message:
         "quick: score the linear stage on the held-out images, answer the test images"
     script:
-        "../scripts/quick.py"
+        "../scripts/quick_answer.py"
 
 
 use rule write_submission as write_quick_submission with:

@@ -135,11 +135,11 @@ rule show_augmentation:
         runtime=minutes(10),
     params:
         settings=plan.show_augmentation_settings(),
-        code=code("augmented.py"),
+        code=code("show_augmentation.py"),
     message:
         "explore: pictures before and after augmentation"
     script:
-        "../scripts/augmented.py"
+        "../scripts/show_augmentation.py"
 
 
 rule insight:

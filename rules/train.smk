@@ -153,11 +153,11 @@ rule find_lr:
         runtime=minutes(120),
     params:
         settings=lambda wildcards: plan.find_lr_settings(wildcards.stage),
-        code=code("lr_find.py"),
+        code=code("find_lr.py"),
     message:
         "fold {wildcards.fold}: learning-rate finder of {wildcards.stage}"
     script:
-        "../scripts/lr_find.py"
+        "../scripts/find_lr.py"
 
 
 rule train:

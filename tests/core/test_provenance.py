@@ -153,7 +153,7 @@ def test_packages_import_downwards_only():
     assert not upwards
 
 
-@pytest.mark.parametrize("script", ["activations.py", "lr_find.py", "train.py", "fit_linear.py", "predict.py"])
+@pytest.mark.parametrize("script", ["activations.py", "find_lr.py", "train.py", "fit_linear.py", "predict.py"])
 def test_what_computes_reaches_no_maker_of_raw_data_and_no_page(script):
     names = reached(script)
     assert {"eightfold/__init__.py", "eightfold/inputs/dataset.py"} <= names
@@ -161,7 +161,7 @@ def test_what_computes_reaches_no_maker_of_raw_data_and_no_page(script):
 
 
 def test_training_reaches_neither_metrics_nor_predictions():
-    for script in ("lr_find.py", "train.py", "fit_linear.py"):
+    for script in ("find_lr.py", "train.py", "fit_linear.py"):
         assert not [name for name in reached(script) if name.startswith("eightfold/predict/")]
 
 
@@ -171,17 +171,17 @@ def test_an_edit_of_the_loop_fits_no_linear_stage_again_nor_the_other_way_round(
     finder = {"eightfold/train/lr_finder.py"}
     assert loop <= reached("train.py") and not reached("train.py") & (fit | finder)
     assert fit <= reached("fit_linear.py") and not reached("fit_linear.py") & (loop | finder)
-    assert finder <= reached("lr_find.py") and not reached("lr_find.py") & (loop | fit)
+    assert finder <= reached("find_lr.py") and not reached("find_lr.py") & (loop | fit)
 
 
 def test_what_learns_depends_on_files_of_activations_and_not_on_which_are_computed():
     needed = "eightfold/inputs/activations_needed.py"
     assert needed in reached("activations.py")
-    assert not [name for name in ("lr_find.py", "train.py", "fit_linear.py", "predict.py") if needed in reached(name)]
+    assert not [name for name in ("find_lr.py", "train.py", "fit_linear.py", "predict.py") if needed in reached(name)]
 
 
 def test_what_makes_the_data_reaches_no_network():
-    for script in ("manifest.py", "folds.py", "pixels.py", "draw.py", "report.py", "submission.py"):
+    for script in ("manifest.py", "folds.py", "pixels.py", "draw.py", "report.py", "write_submission.py"):
         assert not [name for name in reached(script) if name.startswith(("eightfold/net/nets", "eightfold/train/"))]
     assert any(name.startswith("eightfold/review/templates/") for name in reached("report.py"))
 

@@ -160,7 +160,7 @@ def test_the_workflow_trains_and_predicts_with_a_network_of_timm(tmp_path, monke
     config |= {"recipe": both, "predict": {"images": "data/test"}}
     targets = ["results/timm/submission.csv", "results/timm/predict/test/predictions.csv"]
     ran = run_in_this_process(config, *targets)
-    assert {"activations.py", "lr_find.py", "train.py", "predict.py", "predict_new.py"} <= set(ran)
+    assert {"activations.py", "find_lr.py", "train.py", "predict.py", "predict_new.py"} <= set(ran)
     told = json.loads((tmp_path / "results/timm/fold0/all/stage.json").read_text())
     assert np.allclose(told["lr"], [0.01 / 9, 0.01 / 3, 0.01])
     weights = next((tmp_path / "results/cache").glob("weights-*/weights.json"))

@@ -1,4 +1,4 @@
-"""scripts/choose.py and evaluate.py on logits made by hand: what they write is what their parts say, and the honest figures are of its files."""
+"""scripts/choose.py and score.py on logits made by hand: what they write is what their parts say, and the honest figures are of its files."""
 
 import json
 
@@ -96,7 +96,7 @@ class Run:
         return scoring.softmax(self.logits[split, fold]).mean((0, 1))
 
     def evaluate(self, metric="log_loss", ensemble=None, folds=1, **changes):
-        """What choose.py and then evaluate.py write. folds: how many answer, as the settings say; all test files are averaged."""
+        """What choose.py and then score.py write. folds: how many answer, as the settings say; all test files are averaged."""
         made = {name: self.folder / f"made_{name}" for name in ("valid", "test", "tuning", "metrics")}
         ensemble = {"average": "arithmetic", "weights": "equal", **(ensemble or {})}
         settings = SETTINGS | {"metric": metric, "ensemble": ensemble, "folds": folds} | changes
@@ -104,7 +104,7 @@ class Run:
         run_door("choose.py", input=self.input, output=chosen, settings=settings, log=self.folder / "log")
         self.chosen = json.loads(chosen["chosen"].read_text())
         given = self.input | chosen
-        run_door("evaluate.py", input=given, output=made, settings=settings, log=self.folder / "log")
+        run_door("score.py", input=given, output=made, settings=settings, log=self.folder / "log")
         valid, test = (pd.read_csv(made[name], dtype={0: str, "id": str}, header=0) for name in ("valid", "test"))
         told = [json.loads(made[name].read_text()) for name in ("metrics", "tuning")]
         return valid, test, *told
@@ -120,7 +120,9 @@ class Run:
         settings = {"format": kind, "separator": " ", "clip": 0, "positive": None, "top_k": None, "gzip": False}
         settings |= {"id_column": "id", "label_column": "label"}
         made = {"submission": self.folder / "submission.csv"}
-        run_door("submission.py", input=given, output=made, settings={"submission": settings}, log=self.folder / "log")
+        run_door(
+            "write_submission.py", input=given, output=made, settings={"submission": settings}, log=self.folder / "log"
+        )
         return pd.read_csv(made["submission"], dtype=str, keep_default_na=False)
 
 

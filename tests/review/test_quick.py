@@ -180,7 +180,7 @@ def test_a_job_of_several_folds_without_test_images_ends_with_figures(tmp_path, 
     monkeypatch.chdir(tmp_path)
     job = changed(recipe=[HEAD], split={"use": [0, 1, 2, 3]}, data={"sample_submission": None})
     scripts = run_in_this_process(job, "quick")
-    assert "submission.py" not in scripts and scripts.count("fit_linear.py") == 4
+    assert "write_submission.py" not in scripts and scripts.count("fit_linear.py") == 4
     run = tmp_path / "results/tiny"
     told = read_json(run / "metrics_quick.json")
     assert told["final"]["images"] == 16 and len(told["folds"]) == 4 and told["stage"] == "quick"

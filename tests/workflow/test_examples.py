@@ -123,7 +123,7 @@ def submit(example, probabilities: np.ndarray, **settings) -> Path:
         log=[str(example.folder / "log")],
         threads=1,
     )
-    runpy.run_path(str(ROOT / "scripts" / "submission.py"), {"snakemake": job})
+    runpy.run_path(str(ROOT / "scripts" / "write_submission.py"), {"snakemake": job})
     return output
 
 
@@ -181,7 +181,7 @@ def test_the_workflow_takes_an_example_to_an_accepted_submission(name, tmp_path,
         targets.append(f"results/{name}/explore/sample.svg")
         targets.append(f"results/{name}/predict/{Path(config['predict']['images']).name}/predictions.csv")
     ran = run_in_this_process(config, *targets)
-    assert {"manifest.py", "pixels.py", "train.py", "predict.py", "evaluate.py", "submission.py"} <= set(ran)
+    assert {"manifest.py", "pixels.py", "train.py", "predict.py", "score.py", "write_submission.py"} <= set(ran)
     assert checker.faults(name, tmp_path / f"results/{name}/submission.csv", wanted) == []
     figures = json.loads((tmp_path / f"results/{name}/metrics.json").read_text())["final"]
     assert figures["images"] > 0 and np.isfinite(figures["log_loss"])

@@ -329,7 +329,7 @@ def test_a_layout_to_an_accepted_submission_of_every_format(layout, tmp_path, mo
         config["submission"] = {"format": kind, "top_k": k, "separator": separator, "gzip": number == 0}
         if not number:
             ran = run_in_this_process(config, "results/run/submission.csv")
-            assert {"manifest.py", "pixels.py", "train.py", "predict.py", "evaluate.py"} <= set(ran)
+            assert {"manifest.py", "pixels.py", "train.py", "predict.py", "score.py"} <= set(ran)
             with open("results/run/predictions/test.csv", newline="", encoding="utf-8") as file:
                 predicted = {row[0]: np.array(row[1:], float) for row in list(csv.reader(file))[1:]}
         else:
@@ -357,4 +357,4 @@ def again(config: dict) -> None:
         log=[f"{plan.run}/logs/write_submission.log"],
         threads=1,
     )
-    runpy.run_path(str(ROOT / "scripts" / "submission.py"), {"snakemake": job})
+    runpy.run_path(str(ROOT / "scripts" / "write_submission.py"), {"snakemake": job})

@@ -1,0 +1,40 @@
+"""A rule, its script, its log, its benchmark and its settings have one name."""
+
+import re
+
+import pytest
+
+from eightfold.core.provenance import SCRIPTS
+
+RULES = {
+    match[2]: match[0]
+    for path in sorted((SCRIPTS.parent / "rules").glob("*.smk"))
+    for match in re.finditer(
+        r"^(use rule \w+ as|rule) (\w+)\b.*?(?=^\S|\Z)", path.read_text(), re.DOTALL | re.MULTILINE
+    )
+}
+OF_ANOTHER = {  # rules of one script whose files lie beside one another, and reports that share what they show
+    "activations_tuned": "activations",
+    "activations_part": "activations",
+    "activations_tuned_part": "activations",
+    "pixels_part": "pixels",
+    "predict_part": "predict",
+    "model_card": "report",
+}
+
+
+def test_all_rules_with_a_script_are_seen():
+    scripts = [name for name, text in RULES.items() if "    script:" in text]
+    assert len(scripts) > 30 and "write_quick_submission" in RULES
+
+
+@pytest.mark.parametrize("name", [name for name, text in RULES.items() if "    log:" in text])
+def test_a_rule_its_script_its_log_its_benchmark_and_its_settings_have_one_name(name):
+    text, shared = RULES[name], OF_ANOTHER.get(name, name)
+    for section in ("log", "benchmark"):
+        if path := re.search(rf'    {section}:\n\s+"([^"]+)"', text):
+            assert name in path[1] or shared in path[1], path[1]
+    if script := re.search(r'    script:\n\s+"\.\./scripts/(\w+)\.py"', text):
+        assert script[1] == name and f'code("{name}.py")' in text
+    for settings in re.findall(r"plan\.(\w+)_settings", text):
+        assert settings == shared
