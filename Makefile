@@ -2,7 +2,7 @@
 #   CORES=4             processors to use (all)
 #   CONFIG=file.yaml    a config in place of config.yaml
 #   TARGET=evaluate     what `make plan` looks at (submission)
-#   IMAGES=folder       new pictures, for `make predict`
+#   IMAGES=folder       new images, for `make predict`
 #   NAME= DATA=folder   of a new config, for `make new`
 #   ROWS= THREADS=      rows or groups of the benchmark (all), and its threads (all processors)
 #   KILLS=100           how often `make torture` kills the workflow
@@ -53,8 +53,8 @@ explore look clean_cache: $(READY) ## plots of the data; the manifest and the fo
 quick: $(READY) ## the first answer, in about a minute: a linear layer on the starting network, its figure, submission_quick.csv
 	@$(look) && $(call snakemake,$@)
 
-predict: $(READY) ## label the pictures in the folder IMAGES= by the finished run of CONFIG=
-	$(if $(IMAGES),,$(error say which pictures: make predict IMAGES=folder))
+predict: $(READY) ## label the images in the folder IMAGES= by the finished run of CONFIG=
+	$(if $(IMAGES),,$(error say which images: make predict IMAGES=folder))
 	@$(call snakemake,predict_new --config "predict={images: '$(IMAGES)'}")
 
 export: $(EXTRA) ## the trained network as .pt2 and .onnx, with a model card
@@ -66,7 +66,7 @@ compare: $(READY) ## a table and a page of all finished runs: results/compare.ht
 submit: $(EXTRA) ## send the submission to the Kaggle competition of CONFIG= and record its score
 	@$(call snakemake,submit)
 
-new: $(READY) ## start configs/NAME.yaml by looking at the pictures in DATA=folder
+new: $(READY) ## start configs/NAME.yaml by looking at the images in DATA=folder
 	@.venv/bin/python scripts/new_config.py '$(NAME)' '$(DATA)'
 
 extras: $(EXTRA) ## the optional packages: ONNX, Kaggle, timm, .7z, DICOM, BSON, TensorBoard, MLflow
@@ -99,7 +99,7 @@ test: lint ## lint, then all tests
 check: lint ## lint, and the tests that run no workflow: a minute or two
 	.venv/bin/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
-torture: $(TOOLS) ## kill the workflow KILLS= times, fuzz 10,000 pictures; figures into torture/*.json
+torture: $(TOOLS) ## kill the workflow KILLS= times, fuzz 10,000 images; figures into torture/*.json
 	@mkdir -p torture
 	.venv/bin/python tests/torture/jobs.py $(KILLS) torture/jobs.json
 	.venv/bin/python tests/torture/kills.py $(KILLS) torture/kills.json

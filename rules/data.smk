@@ -1,7 +1,7 @@
 # Raw images to a manifest, folds, plots of the data and packed pixels.
 
 
-# `local`: beside pictures that no rule names, and that storage of results would therefore not take.
+# `local`: beside images that no rule names, and that storage of results would therefore not take.
 rule demo:
     output:
         identity=local("<cache>/demo/demo.json"),
@@ -178,7 +178,7 @@ rule duplicates:
         settings={},
         code=code("duplicates.py"),
     message:
-        "duplicates: pictures that are there twice, leaks, labels that contradict"
+        "duplicates: images that are there twice, leaks, labels that contradict"
     script:
         "../scripts/duplicates.py"
 

@@ -1,7 +1,7 @@
 # Kaggle in and out, by its official client: envs/requirements-extra.txt. Nothing of `submission` needs it.
 
 
-# `local`, as the demo's: beside pictures that no rule names.
+# `local`, as the demo's: beside images that no rule names.
 rule kaggle_data:
     output:
         identity=local("<cache>/kaggle-{competition}/kaggle.json"),

@@ -1,4 +1,4 @@
-# What a finished run is good for: new pictures, other programs, other runs to compare it with.
+# What a finished run is good for: new images, other programs, other runs to compare it with.
 
 
 rule predict_new:
@@ -12,7 +12,7 @@ rule predict_new:
     output:
         predictions="<new>/predictions.csv",
         unreadable="<new>/unreadable.csv",
-        sheet=report("<new>/sheet.svg", category="New pictures"),
+        sheet=report("<new>/sheet.svg", category="New images"),
     log:
         "<new>/predict_new.log",
     benchmark:
@@ -28,7 +28,7 @@ rule predict_new:
         settings=lambda wildcards: plan.predict_new_settings(),
         code=code("predict_new.py"),
     message:
-        "predict: the new pictures of predict.images"
+        "predict: the new images of predict.images"
     script:
         "../scripts/predict_new.py"
 

@@ -137,7 +137,7 @@ rule show_augmentation:
         settings=plan.show_augmentation_settings(),
         code=code("show_augmentation.py"),
     message:
-        "explore: pictures before and after augmentation"
+        "explore: images before and after augmentation"
     script:
         "../scripts/show_augmentation.py"
 
@@ -170,7 +170,7 @@ rule insight:
         settings=plan.insight_settings(),
         code=code("insight.py"),
     message:
-        "insight: what the network looks at, and which pictures look alike to it"
+        "insight: what the network looks at, and which images look alike to it"
     script:
         "../scripts/insight.py"
 

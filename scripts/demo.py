@@ -1,4 +1,4 @@
-"""The demo's pictures and tables, laid out like a Kaggle competition."""
+"""The demo's images and tables, laid out like a Kaggle competition."""
 
 from pathlib import Path
 

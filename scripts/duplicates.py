@@ -1,4 +1,4 @@
-"""Pictures that are there twice, by bytes and to the eye: duplicates.csv and its summary."""
+"""Images that are there twice, by bytes and to the eye: duplicates.csv and its summary."""
 
 from pathlib import Path
 

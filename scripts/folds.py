@@ -1,4 +1,4 @@
-"""The fold that holds out each labelled picture."""
+"""The fold that holds out each labelled image."""
 
 from pathlib import Path
 
@@ -16,9 +16,7 @@ with job(snakemake.log[0], snakemake.threads):
     apart = folds.straddling(found, pairs)
     torn = folds.torn_groups(table["group"].iloc[found["row"]], found["fold"].to_numpy())
     if apart:
-        log.warning(
-            "Warning: %d pairs of pictures that look alike lie in different folds:%s", len(apart), listed(apart)
-        )
+        log.warning("Warning: %d pairs of images that look alike lie in different folds:%s", len(apart), listed(apart))
     if torn:
         log.warning(
             "Warning: %d groups straddle folds, since split.method %s does not look at data.group:%s",

@@ -1,4 +1,4 @@
-"""The manifest: a row per picture, each decoded once, and the list of the rejected."""
+"""The manifest: a row per image, each decoded once, and the list of the rejected."""
 
 from pathlib import Path
 

@@ -11,7 +11,7 @@ from eightfold.review import augmented
 with job(snakemake.log[0], snakemake.threads):
     settings = snakemake.params.settings
     table, _ = dataset.read_manifest(Path(snakemake.input.manifest).parent)
-    rows = augmented.rows_to_show(table, settings["pictures"], settings["seed"])
+    rows = augmented.rows_to_show(table, settings["images"], settings["seed"])
     source = augmented.source_of(Pixels(Path(snakemake.input.pixels).parent), settings)
     ids, preset = table["id"][rows].tolist(), settings["augmentation"]["preset"]
     write_text(snakemake.output.sheet, augmented.sheet_of(source, rows, ids, settings["views"], preset))

@@ -1,7 +1,7 @@
-"""Odd and bad pictures, made here and not shipped: each is read as the picture it shows, or rejected for a reason.
+"""Odd and bad images, made here and not shipped: each is read as the image it shows, or rejected for a reason.
 
 `KINDS` maps a name to what makes the bytes of a file and to what is expected of it: a function that draws the right
-picture (uint8 (H, W, 3)) and how far colours may be off, or a regular expression of the reason.
+image (uint8 (H, W, 3)) and how far colours may be off, or a regular expression of the reason.
 """
 
 import base64
@@ -157,7 +157,7 @@ PNG = saved(COLOR, "PNG")
 DEEP = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) * 170).astype(np.uint16)
 DEEP8 = np.rint(DEEP / 257).astype(np.uint8)
 BITS = (GREY > 100).astype(np.uint8)
-NOT = "not a picture"
+NOT = "not an image"
 
 KINDS: dict[str, tuple[Callable[[], bytes], tuple | str]] = {
     # ---- JPEG
@@ -265,7 +265,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], tuple | str]] = {
     "ppm": (lambda: saved(COLOR, "PPM"), exact()),
     "pgm_16_bit": (lambda: b"P5 24 16 65535\n" + DEEP.astype(">u2").tobytes(), exact(grey(DEEP8))),
     "pbm": (lambda: saved(Image.fromarray(BITS.astype(bool)), "PPM"), exact(grey(BITS * 255))),
-    # ---- what is not a picture at all
+    # ---- what is not an image at all
     "empty": (lambda: b"", "an empty file"),
     "zeros": (lambda: bytes(4096), NOT),
     "html": (lambda: b"<!DOCTYPE html><html><body>404 Not Found</body></html>", NOT),
@@ -278,7 +278,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], tuple | str]] = {
     "zip": (archive, NOT),
     "pickle": (lambda: pickle.dumps(Planted("run-by-a-pickle")), NOT),
     "npy_of_objects": (lambda: _npy_of_objects(), "npy"),
-    "npy_of_no_picture": (lambda: _npy(np.zeros((2, 3, 4, 5))), "not a picture"),
+    "npy_of_no_picture": (lambda: _npy(np.zeros((2, 3, 4, 5))), "not an image"),
     "npy_cut_short": (lambda: _npy(COLOR)[:-9], "npy"),
     "npy": (lambda: _npy(COLOR), exact()),
 }

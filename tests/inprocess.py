@@ -14,7 +14,7 @@ from eightfold.raw import manifest
 ROOT = Path(__file__).parents[1]
 DEFAULTS = resolve({})["data"] | {"source": "csv"}
 
-# A head of a tiny network on one fold: seconds, of which the trunk's single view of each picture is the most.
+# A head of a tiny network on one fold: seconds, of which the trunk's single view of each image is the most.
 TINY = {
     "model": {"arch": "shufflenet_v2_x0_5", "weights": "none"},
     "recipe": [{"name": "head", "size": 32, "train": "head", "augment": False, "cycles": 2, "lr": 0.02}],

@@ -1,7 +1,7 @@
 """Miniatures of real competitions: their files, columns, kinds of ids and samples, with a few tiny pictures.
 
 Each is written below a folder as its competition's data page describes it; `write(name, root)` gives the ids to predict
-in the sample's order. A picture's shade tells its class, so that there is something to learn.
+in the sample's order. An image's shade tells its class, so that there is something to learn.
 """
 
 import csv
@@ -33,7 +33,7 @@ def shades(label: int, number: int, size: tuple[int, int] = (30, 24)) -> np.ndar
 
 
 def encoded(label: int, number: int, kind: str = "PNG", mode: str = "RGB") -> bytes:
-    """A picture file; mode I;16 has 16 bits, LA and RGBA a transparent rim."""
+    """An image file; mode I;16 has 16 bits, LA and RGBA a transparent rim."""
     image = Image.fromarray(shades(label, number))
     if mode == "I;16":
         image = Image.fromarray(np.asarray(image)[:, :, 0].astype(np.uint16) * 257)

@@ -1,4 +1,4 @@
-"""A checkout of the workflow with tiny pictures of its own, for tests that run Snakemake for real.
+"""A checkout of the workflow with tiny images of its own, for tests that run Snakemake for real.
 
 It is a copy, so a test may edit the library, the data and the config as a user would, and see what Snakemake does.
 """
@@ -67,7 +67,7 @@ def changed_stage(name: str, **keys) -> dict:
 
 
 def picture(kind: str, number: int) -> Image.Image:
-    """A small picture of bars or rings, in noise; equal arguments, equal bytes."""
+    """A small image of bars or rings, in noise; equal arguments, equal bytes."""
     random = np.random.default_rng([CLASSES.index(kind), number])
     height, width = 40 + number % 3 * 8, 44 + number % 2 * 6
     y, x = np.mgrid[:height, :width]
@@ -78,7 +78,7 @@ def picture(kind: str, number: int) -> Image.Image:
 
 
 def write_pictures(root: Path, each: int = 12, test: int = 5) -> None:
-    """train/<class>/*.png, test/*.png and sample.csv below ``root``. ``test=0``: no test pictures, no sample."""
+    """train/<class>/*.png, test/*.png and sample.csv below ``root``. ``test=0``: no test images, no sample."""
     for kind in CLASSES:
         (root / "train" / kind).mkdir(parents=True)
         for number in range(each):
@@ -93,7 +93,7 @@ def write_pictures(root: Path, each: int = 12, test: int = 5) -> None:
 
 
 class Checkout:
-    """A copy of the workflow in a folder of its own, with pictures and a config."""
+    """A copy of the workflow in a folder of its own, with images and a config."""
 
     def __init__(self, folder: Path):
         self.folder = folder

@@ -23,12 +23,12 @@ from eightfold.train import distributed, training
 from eightfold.train.setting import How, Setting
 
 STAGE = {"name": "all", "augment": True, "first_view": 1, "cycles": 2, "cycle_len": 1, "cycle_mult": 1}
-# 21 pictures in batches of 8: the last has 5, which no number of processes divides evenly.
+# 21 images in batches of 8: the last has 5, which no number of processes divides evenly.
 CASES = {
     "plain": {},
     "mixed": {"mixup": 0.4, "averaging": "swa", "label_smoothing": 0.1},
     "weighed": {"optimizer": "adamw", "class_weights": "balanced", "averaging": "ema"},
-    "small": {"batch_size": 3, "cycles": 1},  # there is no picture for one of 4 processes
+    "small": {"batch_size": 3, "cycles": 1},  # there is no image for one of 4 processes
     "long": {"cycles": 12},  # long enough to be killed in
 }
 

@@ -127,7 +127,7 @@ def test_spaces_within_names_are_no_separator():
 
 
 def test_what_does_not_fit_is_said_with_what_to_do(tmp_path):
-    with pytest.raises(UserError, match="no pictures"):
+    with pytest.raises(UserError, match="no images"):
         guess.infer(tmp_path)
     pictures(tmp_path, "cats/1.png", "dogs/1.png", "test/1.png")
     with pytest.raises(UserError, match="one level deeper"):

@@ -1,4 +1,4 @@
-"""Views: pure functions of (seed, view, picture), and what they do to pixels."""
+"""Views: pure functions of (seed, view, image), and what they do to pixels."""
 
 import itertools
 import math
@@ -64,7 +64,7 @@ def source(pixels, **augmentation):
 
 
 def test_a_row_of_the_table_is_its_pictures_own():
-    """Not of how many pictures there are, of the order of calls, or of the global random state."""
+    """Not of how many images there are, of the order of calls, or of the global random state."""
     many = views.view_table(3, 2, 1000)
     np.random.seed(1)
     assert (views.view_table(3, 2, 10) == many[:10]).all() and (many >= 0).all() and (many < 1).all()
@@ -121,7 +121,7 @@ def test_a_crop_stays_within_the_picture(height, width, size, crop, preset, seed
     if crop == "area":
         share = box.prod(1) / (height * width)
         assert (share <= 1 + 1e-9).all() and (share >= 0.08 * 0.75 * min(height, width) / max(height, width)).all()
-        free = (box[:, 0] < width - 1e-6) & (box[:, 1] < height - 1e-6)  # not clipped by the picture's edge
+        free = (box[:, 0] < width - 1e-6) & (box[:, 1] < height - 1e-6)  # not clipped by the image's edge
         assert (share[free] >= 0.08 - 1e-9).all()
         aspect = box[free, 0] / box[free, 1]
         assert ((aspect > 0.75 - 1e-9) & (aspect < 4 / 3 + 1e-9)).all()
@@ -140,7 +140,7 @@ def test_a_crop_stays_within_the_picture(height, width, size, crop, preset, seed
 
 @pytest.mark.parametrize("sample", [views.sample, views._sample_one_by_one, views._sample_together])
 def test_sample_is_torchs_grid_sample(sample):
-    """Of each picture by itself, for maps that go far beyond its edges; on the CPU and on what else there is."""
+    """Of each image by itself, for maps that go far beyond its edges; on the CPU and on what else there is."""
     random = np.random.default_rng(0)
     pictures = [noise(h, w) for h, w in SIZES]
     flat, offsets, heights, widths = laid_out(pictures)

@@ -149,7 +149,7 @@ def test_out_of_fold_predictions_hold_every_row_once_and_the_figures_are_theirs(
         inside = run.fold == fold
         temperature = tuning.fit_temperature(equal[~inside], run.targets[~inside])
         np.testing.assert_allclose(p[inside], tuning.with_temperature(equal[inside], temperature, False), rtol=1e-6)
-    # The pictures to predict: the mean of the folds, at the temperature of all; the unreadable one the prior.
+    # The images to predict: the mean of the folds, at the temperature of all; the unreadable one the prior.
     folds = np.mean([run.probabilities("test", fold) for fold in range(FOLDS)], 0)
     said = test.iloc[:, 1:].to_numpy(float)
     np.testing.assert_allclose(said[:-1], tuning.with_temperature(folds, tuned["temperature"], False), rtol=1e-6)
@@ -270,7 +270,7 @@ def test_tuned_thresholds_decide_the_tags_of_the_submission_and_the_grader_s_fig
     assert told["tuning"][-1]["used"] and tuned["thresholds"][0] < 0.4 < tuned["thresholds"][2]
 
     def score(values: dict) -> float:
-        """F2, mean over the readable test pictures, by its definition."""
+        """F2, mean over the readable test images, by its definition."""
         figures = []
         for cell, row in zip(run.submit(values, "tags")["label"][:-1], run.hidden, strict=False):
             said, true = set(cell.split()), {name for name, hot in zip(CLASSES, row, strict=True) if hot}

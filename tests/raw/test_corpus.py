@@ -1,4 +1,4 @@
-"""Bad and odd pictures, file names and files: each read rightly, or listed with the reason; never a crash or a hang."""
+"""Bad and odd images, file names and files: each read rightly, or listed with the reason; never a crash or a hang."""
 
 import hashlib
 import os
@@ -93,7 +93,7 @@ def test_a_kind_is_read_rightly_or_rejected_for_its_reason(odd, name):
         assert re.search(expected, reasons[path]) and "\n" not in reasons[path]
         assert path not in set(built.table["path"])
         return
-    if path in reasons:  # a bomb in the metadata may cost the picture, and nothing else
+    if path in reasons:  # a bomb in the metadata may cost the image, and nothing else
         assert len(expected) == 3 and re.search(expected[2], reasons[path])
         return
     row = built.table[built.table["path"] == path].iloc[0]

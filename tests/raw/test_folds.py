@@ -125,7 +125,7 @@ def test_the_digest_follows_folds_and_data():
 
 def test_class_with_one_picture_is_named_unless_the_method_does_not_look():
     labels = ["a"] * 9 + ["rare class"]
-    with pytest.raises(UserError, match=r"(?s)1 classes have one picture.*fastai07.*rare class"):
+    with pytest.raises(UserError, match=r"(?s)1 classes have one image.*fastai07.*rare class"):
         folds.assign(table(labels), info(labels), STRATIFIED, 0)
     assert len(folds.assign(table(labels), info(labels), FASTAI, 0)) == 10
     several = ["a", "a b", "a", "a", "a"]
@@ -136,7 +136,7 @@ def test_more_folds_than_pictures_and_an_unknown_fold_are_errors():
     with pytest.raises(UserError, match=r"split.folds is 5, but there are 4"):
         folds.assign(table(list("aabb")), info(list("ab")), FASTAI, 0)
     result = folds.assign(table(list("aabbb")), info(list("ab")), FASTAI, 0)
-    with pytest.raises(UserError, match=r"fold 7 holds out no picture; .*0, 1, 2, 3, 4"):
+    with pytest.raises(UserError, match=r"fold 7 holds out no image; .*0, 1, 2, 3, 4"):
         dataset.train_valid_rows(result, 7)
 
 
@@ -240,7 +240,7 @@ def test_pictures_of_the_same_bytes_share_a_fold_and_join_their_groups():
 
 def test_look_alikes_share_a_fold_and_a_chain_through_a_class_does_not():
     labels = list("ab" * 30)
-    near = np.array([[0, 5], [5, 11], [20, 21], [2, 99]])  # 99 is a test picture
+    near = np.array([[0, 5], [5, 11], [20, 21], [2, 99]])  # 99 is a test image
     frame = pd.concat([table(labels), table([""] * 40, ["test"] * 40)], ignore_index=True)
     groups = [f"g{row // 3}" for row in range(60)] + [""] * 40
     for method in ("stratified", "multilabel_stratified", "grouped", "stratified_grouped"):
@@ -290,7 +290,7 @@ def test_a_users_own_folds_are_taken_as_they_are_or_refused_by_name():
     assert folds.assign(frame, info(labels), split, 0)["fold"].tolist() == [0, 1, 1, 0, -1, 2]
     with pytest.raises(UserError, match=r"(?s)1 cells that are not folds.*003: 'train'"):
         folds.assign(frame.assign(fold_given=["0", "1", "1", "train", "-1", "2"]), info(labels), split, 0)
-    with pytest.raises(UserError, match="no picture is in fold 1"):
+    with pytest.raises(UserError, match="no image is in fold 1"):
         folds.assign(frame.assign(fold_given=list("002220")), info(labels), split, 0)
     with pytest.raises(UserError, match=r"set data\.fold"):
         folds.assign(table(labels), info(labels), split, 0)
@@ -300,7 +300,7 @@ def test_groups_that_make_folds_impossible_are_named():
     labels = list("ab" * 10)
     with pytest.raises(UserError, match=r"(?s)split.folds is 3.*2 groups.*north"):
         folds.assign(table(labels).assign(group=["north", "south"] * 10), info(labels), GROUPED, 0)
-    with pytest.raises(UserError, match=r"(?s)1 pictures lack it:.*004"):
+    with pytest.raises(UserError, match=r"(?s)1 images lack it:.*004"):
         folds.assign(table(labels).assign(group=["g"] * 4 + [""] + ["h"] * 15), info(labels), GROUPED, 0)
     with pytest.raises(UserError, match=r"set data\.group"):
         folds.assign(table(labels), info(labels), GROUPED, 0)
@@ -310,7 +310,7 @@ def test_a_class_that_no_fold_in_use_trains_on_is_named():
     labels = ["a"] * 6 + ["b"] * 4 + ["whole class in one patient"] * 2
     frame = table(labels).assign(fold_given=list("010101010100")).assign(fold_given=[*"0101010101", "0", "0"])
     result = folds.assign(frame, info(labels), {"method": "given", "folds": 2}, 0)
-    with pytest.raises(UserError, match=r"(?s)1 classes have no picture to train on in fold 0.*whole class"):
+    with pytest.raises(UserError, match=r"(?s)1 classes have no image to train on in fold 0.*whole class"):
         folds.check_learned(result, frame, info(labels), ["0"])
     folds.check_learned(result, frame, info(labels), ["0", "1"])
     folds.check_learned(result, frame, info(labels), [])

@@ -1,4 +1,4 @@
-"""Any picture file becomes upright 8-bit RGB, or a BadImage with a reason."""
+"""Any image file becomes upright 8-bit RGB, or a BadImage with a reason."""
 
 import io
 import random
@@ -134,7 +134,7 @@ def test_truncated_files_are_bad(kind, keep):
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
 def test_what_is_no_picture_is_bad(content):
-    with pytest.raises(images.BadImage, match="not a picture"):
+    with pytest.raises(images.BadImage, match="not an image"):
         images.open_image(io.BytesIO(content))
 
 

@@ -14,7 +14,7 @@ from eightfold.raw import folds, manifest
 
 @pytest.fixture
 def columns(tmp_path):
-    """Four pictures with two columns of 0 and 1; returns (config, function that writes the table)."""
+    """Four images with two columns of 0 and 1; returns (config, function that writes the table)."""
     for number in range(4):
         put(tmp_path / "train" / f"{number}.png", encoded(number, number))
 
@@ -153,7 +153,7 @@ def test_coco_pictures_may_have_several_labels_or_none(tmp_path):
     hot = dataset.targets(built.table, built.info)
     assert built.info["task"] == "multi" and hot[:3].sum(1).tolist() == [2, 0, 1]
     assert "999" in built.info["classes"]
-    refused(data | {"multi": False}, "1 pictures have several labels", "image 1: 0, 1009")
+    refused(data | {"multi": False}, "1 images have several labels", "image 1: 0, 1009")
     refused(data | {"label": "names"}, "category 1 has no 'names'", "did you mean 'name'")
     refused(data | {"label": "supercategory"}, "category 2", "'Plants'")
 

@@ -26,7 +26,7 @@ DEFAULTS = resolve({})["data"] | {"source": "csv"}
 
 
 def picture(path, size=(6, 4), color=0, **options):
-    """Write a small picture; equal arguments, equal bytes."""
+    """Write a small image; equal arguments, equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (color % 256, 0, 0)).save(path, **options)
 
@@ -45,7 +45,7 @@ def log_is_seen(monkeypatch):
 
 @pytest.fixture
 def kaggle(tmp_path):
-    """Four labelled pictures, two test pictures and a sample, as downloaded; returns its config."""
+    """Four labelled images, two test images and a sample, as downloaded; returns its config."""
     for number, name in enumerate(["a1", "a2", "b1", "b2"]):
         picture(tmp_path / "train" / f"{name}.jpg", color=number)
     for name in ("10", "9"):
@@ -253,7 +253,7 @@ def test_hidden_files_and_litter_are_no_pictures(folders, tmp_path, caplog):
     (tmp_path / "train" / "__MACOSX").mkdir()
     with caplog.at_level(logging.INFO, "eightfold"):
         assert manifest.build(folders).info["digest"] == before
-    assert "1 files are not pictures" in caplog.text
+    assert "1 files are not images" in caplog.text
 
 
 def test_palette_gif_is_a_picture(folders, tmp_path):
@@ -262,7 +262,7 @@ def test_palette_gif_is_a_picture(folders, tmp_path):
     assert row["mode"] == "P" and row["status"] == "ok"
 
 
-# ---- bad pictures
+# ---- bad images
 
 
 @pytest.fixture
@@ -280,7 +280,7 @@ def damaged(kaggle, tmp_path):
 
 
 REASONS = {
-    "text": "not a picture",
+    "text": "not an image",
     "empty": "an empty file",
     "cut": "runcated",
     "gone": "labels.csv line 6: no such file",
@@ -290,7 +290,7 @@ REASONS = {
 
 
 def test_bad_pictures_are_all_named_in_one_error(damaged):
-    message = refused(damaged, "6 pictures cannot be used", "bad_images: skip")
+    message = refused(damaged, "6 images cannot be used", "bad_images: skip")
     for name, reason in REASONS.items():
         assert any(f"train/{name}.jpg" in line and reason in line for line in message.splitlines())
 
@@ -302,13 +302,13 @@ def test_bad_pictures_are_left_out_and_listed(damaged, caplog):
     assert set(rejected.index) == set(REASONS) and built.info["counts"]["rejected"] == 6
     for name, reason in REASONS.items():
         assert reason in rejected.loc[name, "reason"] and rejected.loc[name, "path"] == f"train/{name}.jpg"
-    assert "6 pictures are left out" in caplog.text
+    assert "6 images are left out" in caplog.text
 
 
 def test_long_lists_are_cut(kaggle, tmp_path):
     for number in range(25):
         (tmp_path / "train" / f"x{number:02d}.jpg").write_bytes(b"x")
-    message = refused(kaggle, "25 pictures", "train/x09.jpg", "... and 15 more")
+    message = refused(kaggle, "25 images", "train/x09.jpg", "... and 15 more")
     assert "train/x10.jpg" not in message
 
 
@@ -320,7 +320,7 @@ def test_unreadable_test_picture_keeps_its_row(kaggle, tmp_path, policy, caplog)
     assert (row["status"], row["width"], row["height"], row["mode"]) == ("unreadable", 0, 0, "")
     assert built.info["counts"] == {"train": 4, "valid": 0, "test": 2, "rejected": 0, "unreadable": 1}
     assert built.rejected["path"].tolist() == ["test/9.jpg"]
-    assert "test/9.jpg: not a picture" in caplog.text
+    assert "test/9.jpg: not an image" in caplog.text
 
 
 def test_missing_test_picture_is_an_error_or_an_unreadable_row(kaggle, tmp_path):
@@ -337,7 +337,7 @@ def test_decompression_bomb_is_refused_by_name(kaggle, tmp_path):
     content[16:24] = (60_000).to_bytes(4, "big") * 2
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     (tmp_path / "train" / "b1.jpg").write_bytes(content)
-    message = refused(kaggle, "1 pictures", "train/b1.jpg", "decompression bomb")
+    message = refused(kaggle, "1 images", "train/b1.jpg", "decompression bomb")
     assert message.count("\n  ") == 1
 
 
@@ -348,7 +348,7 @@ def test_wrong_suffix_is_told(kaggle):
 def test_class_that_loses_all_its_pictures_is_told(kaggle, tmp_path, caplog):
     table(tmp_path / "labels.csv", [("a1", "ant"), ("a2", "ant"), ("b1", "bee"), ("b2", "wasp"), ("gone", "fly")])
     built = manifest.build(kaggle | {"bad_images": "skip"})
-    assert built.info["classes"] == ["ant", "bee", "wasp"] and "no usable picture" in caplog.text
+    assert built.info["classes"] == ["ant", "bee", "wasp"] and "no usable image" in caplog.text
 
 
 # ---- refusals
@@ -399,19 +399,19 @@ def test_broken_tables_are_refused_with_their_line(kaggle, tmp_path, content, pa
 def test_no_usable_picture_is_an_error(kaggle, tmp_path):
     for path in (tmp_path / "train").iterdir():
         path.write_bytes(b"x")
-    refused(kaggle | {"bad_images": "skip"}, "no usable labelled picture", "train/a1.jpg: not a picture")
+    refused(kaggle | {"bad_images": "skip"}, "no usable labelled image", "train/a1.jpg: not an image")
 
 
 def test_empty_folders_are_refused(folders, tmp_path):
     (tmp_path / "train" / "wasps").mkdir()
-    refused(folders, "train/wasps: a class folder without a picture")
+    refused(folders, "train/wasps: a class folder without an image")
     assert manifest.build(folders | {"bad_images": "skip"}).rejected["path"].tolist() == ["train/wasps"]
     (tmp_path / "train" / "wasps").rmdir()
     (tmp_path / "test").mkdir()
-    refused(folders, tmp_path / "test", "holds no picture", "data.test")
+    refused(folders, tmp_path / "test", "holds no image", "data.test")
     shutil.rmtree(tmp_path / "train")
     (tmp_path / "train").mkdir()
-    refused(folders, "holds no picture")
+    refused(folders, "holds no image")
 
 
 def test_folder_pictures_without_a_class_and_classes_unknown_to_train(folders, tmp_path):

@@ -23,7 +23,7 @@ from eightfold.raw.stores import Store
 
 @pytest.fixture
 def zipped(tmp_path):
-    """Six pictures in train.zip/in/, and their table within another archive; returns the config."""
+    """Six images in train.zip/in/, and their table within another archive; returns the config."""
     rows = [(f"{number:03d}", "ab"[number % 2]) for number in range(6)]
     miniatures.archive(
         tmp_path / "train.zip", {f"in/{name}.png": encoded(n % 2, n) for n, (name, _) in enumerate(rows)}
@@ -115,7 +115,7 @@ def test_a_stack_of_arrays_with_labels_beside_it(tmp_path):
     shown = images.open_image(Store(tmp_path, built.info["reading"]).read("x.npy/3"))
     np.testing.assert_array_equal(np.asarray(shown)[:, :, 1], pictures[3])
     np.save(tmp_path / "x.npy", np.arange(5))
-    refused(data, "x.npy", "not a stack of pictures")
+    refused(data, "x.npy", "not a stack of images")
 
 
 def npy(array) -> bytes:
@@ -139,7 +139,7 @@ def test_arrays_become_pictures_of_their_range():
     first = shown(np.arange(3 * 5 * 7, dtype=np.uint8).reshape(3, 5, 7))  # channels first
     assert first.shape == (5, 7, 3) and first[0, 1].tolist() == [1, 36, 71]
     for bad in (np.zeros((5, 5, 5)), np.zeros(4), np.zeros((0, 3)), np.array([["a"]]), np.zeros((2, 2), complex)):
-        with pytest.raises(images.BadImage, match="not a picture"):
+        with pytest.raises(images.BadImage, match="not an image"):
             images.open_image(npy(bad))
     with pytest.raises(images.BadImage, match=r"not a readable \.npy"):
         images.open_image(npy(ramp)[:-5])
@@ -174,7 +174,7 @@ def test_a_dicom_file_without_its_library_is_told(monkeypatch):
         (lambda r: r[2].update(id="00000000"), ["'00000000'"]),
         (lambda r: r[2].pop("inc_angle"), ["record 3", "'inc_angle'"]),
         (lambda r: r[2].update(band_1=[1.0, 2.0]), ["00000002", "make no square"]),
-        (lambda r: r[2].update(band_1=[1.0] * 4), ["00000002", "are not a picture"]),
+        (lambda r: r[2].update(band_1=[1.0] * 4), ["00000002", "are not an image"]),
         (lambda r: r[2].update(band_1="x"), ["00000002", "not a list of numbers"]),
         (lambda r: r[2].update(band_1=["x"]), ["00000002", "not a list of numbers"]),
     ],

@@ -20,8 +20,8 @@ def test_a_baseline_stands_beside_the_score_and_the_score_says_whose_it_is(tmp_p
     told = {"final": final, "final_of": "one network, out of fold"}
     write_json(tmp_path / "metrics.json", told | {"baseline": {"class": "bees", "accuracy": 0.54, "log_loss": 0.69}})
     first, second = summary(tmp_path).splitlines()
-    assert first.endswith("on 100 pictures that had no part in training: one network, out of fold")
-    assert second == "without a look at the pictures: always bees: accuracy 0.5400, class shares: log loss 0.6900"
+    assert first.endswith("on 100 images that had no part in training: one network, out of fold")
+    assert second == "without a look at the images: always bees: accuracy 0.5400, class shares: log loss 0.6900"
     write_json(
         tmp_path / "metrics.json", {"final": final, "baseline": {"class": None, "accuracy": 0.5, "log_loss": 0.7}}
     )

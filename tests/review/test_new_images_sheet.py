@@ -19,7 +19,7 @@ def test_each_image_is_captioned_and_an_unsure_one_is_framed_in_amber(tmp_path):
     draw_answers(tmp_path / "s.svg", "some/folder", images, answer, 4, 0.8)
     text = (tmp_path / "s.svg").read_text()
     assert text.count("<image") == 2 and "ant 75%" in text and "bee 95%" in text and "1.png" in text
-    assert "2.png" not in text and "folder: the first 2 of 3 pictures; amber: less than 80% sure" in text
+    assert "2.png" not in text and "folder: the first 2 of 3 images; amber: less than 80% sure" in text
     assert text.count(AMBER) == 1 and text.count(GREY) == 1 and text.index(AMBER) < text.index(GREY)
 
 

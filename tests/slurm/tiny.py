@@ -1,4 +1,4 @@
-"""A job of 40 pictures that trains in seconds: what the tests run on the cluster and beside it."""
+"""A job of 40 images that trains in seconds: what the tests run on the cluster and beside it."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Damage sound picture files in many ways and decode them: a picture or a reason, in bounded time and memory.
+"""Damage sound image files in many ways and decode them: an image or a reason, in bounded time and memory.
 
 A child process decodes, so that a crash of a decoder would be seen, with the file that caused it, and not end the test.
 

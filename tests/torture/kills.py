@@ -1,6 +1,6 @@
 """Kill the workflow again and again, at chosen and at random moments, and compare what it ends with byte for byte.
 
-A round is one run of the whole workflow on tiny pictures that is killed some dozens of times on its way: SIGKILL to the
+A round is one run of the whole workflow on tiny images that is killed some dozens of times on its way: SIGKILL to the
 rule's process, to Snakemake, or to all of them at once; then the same command again, as a person would. Checked after
 each kill: no process is left, no finished job is done again, training has lost one epoch at most. At the end: every
 checkpoint, activation, prediction, table and submission is that of a run nobody killed, and nothing lies about.
@@ -30,7 +30,7 @@ from eightfold.upkeep import lock  # noqa: E402
 RUN = "results/tiny"
 VICTIMS = ["job", "snakemake", "group"]
 GONE = 120.0  # seconds that everything may take to be gone
-PER_EPOCH = 3  # batches: 18 pictures in batches of 6
+PER_EPOCH = 3  # batches: 18 images in batches of 6
 # What tells of times, and so differs from run to run; and the config, which tells the number of shards.
 NOT_COMPARED = {"timings.csv", "report.html", "history.csv", "config.json"}
 

@@ -80,8 +80,8 @@ def test_a_stage_of_two_processes_runs_in_the_workflow(finished, tmp_path):
     checkout.configure(changed_stage("whole", gpus=2))
     made = "results/tiny/fold0/whole/batches.csv"
     checkout.run(made)
-    # What training comes to is tested above. Here BatchNorm over 6 pictures, of one pixel each in the last layers, makes much
-    # of rounding: in one process the loss of the first step moves by 2e-4 when its pictures change places.
+    # What training comes to is tested above. Here BatchNorm over 6 images, of one pixel each in the last layers, makes much
+    # of rounding: in one process the loss of the first step moves by 2e-4 when its images change places.
     one, two = (pd.read_csv(place[made]) for place in (finished, checkout))
     pd.testing.assert_frame_equal(one.drop(columns="loss"), two.drop(columns="loss"))
     assert two["loss"][0] == pytest.approx(one["loss"][0], rel=2e-3) and np.isfinite(two["loss"]).all()

@@ -92,7 +92,7 @@ def test_a_balanced_sampler_draws_every_class_as_often():
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_mixed_targets_are_the_shares_of_the_pixels(kind):
     y = torch.arange(6)
-    pictures = y.float()[:, None, None, None].expand(6, 3, 16, 20).contiguous()  # a picture is its class number
+    pictures = y.float()[:, None, None, None].expand(6, 3, 16, 20).contiguous()  # an image is its class number
     stage = {"name": "all", kind: 1.0}
     shares = []
     for step in range(20):

@@ -129,7 +129,7 @@ def test_pictures_in_an_archive_are_counted_and_arrays_in_one_file_are_no_lack(m
     found = examined(monkeypatch, tmp_path, {"data": data, "model": model})
     assert (
         found["data"].state == doctor.OK
-        and "3 pictures" in found["data"].message
+        and "3 images" in found["data"].message
         and "the run takes" in found["disk"].message
     )
     (root / "train.zip").unlink()

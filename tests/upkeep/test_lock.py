@@ -75,7 +75,7 @@ def test_a_lock_that_cannot_be_told_is_left_with_what_to_do(tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_snakemakes_lock_is_where_we_look_and_goes_by_its_own_command(tmp_path, monkeypatch):
+def test_snakemakes_lock_is_where_we_look_and_a_run_starts_once_it_is_gone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("Snakefile").write_text(SNAKEFILE)
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet"]

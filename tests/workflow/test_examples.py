@@ -190,7 +190,7 @@ def test_the_workflow_takes_an_example_to_an_accepted_submission(name, tmp_path,
 
 
 def check_tuned(name: str, config: dict) -> None:
-    """Cut points or thresholds decide the submission, and new pictures (the test pictures again) get its answers."""
+    """Cut points or thresholds decide the submission, and new images (the test images again) get its answers."""
     run = Path("results", name)
     what = {"planet": "thresholds", "aptos2019": "cut_points"}[name]
     submit = config["split"]["submit"]

@@ -43,7 +43,7 @@ logging.getLogger("eightfold").setLevel("INFO")
 torch.set_num_threads(1)
 
 class Wide(nn.Module):
-    '''Blows each of 12 numbers up to 100,000: 5 MB a picture, and as much again for the gradient.'''
+    '''Blows each of 12 numbers up to 100,000: 5 MB an image, and as much again for the gradient.'''
     def __init__(self):
         super().__init__()
         self.wide = nn.Parameter(torch.linspace(0, 1, 100_000))
@@ -157,7 +157,7 @@ def test_a_job_that_is_tried_again_asks_for_more(finished, tmp_path):
 )
 @pytest.mark.parametrize("task", ["single", "multi"])
 def test_a_class_may_be_absent_from_a_batch(tmp_path, options, task):
-    """Two of 21 pictures are of class 2: most batches of 4 have none of it."""
+    """Two of 21 images are of class 2: most batches of 4 have none of it."""
     classes = np.where(np.isin(np.arange(30), [3, 25]), 2, np.arange(30) % 2)
     y = classes if task == "single" else np.eye(3, dtype=np.float32)[classes]
     records = trained(head(classes=3), tmp_path, y=y, batch_size=4, stage={**STAGE, **options})

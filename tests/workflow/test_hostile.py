@@ -55,7 +55,7 @@ TABLES = {  # content of labels.csv, and words of the refusal; None where it is 
     "a carriage return in quotes": (GOOD + '"b\r3",bee\n', "carriage return"),
     "latin-1": (GOOD.encode() + "b3,M\xfccke\n".encode("latin-1"), "not UTF-8"),
     "utf-16": (GOOD.encode("utf-16"), "not UTF-8"),
-    "a picture": (corpus.PNG, "not UTF-8"),
+    "an image": (corpus.PNG, "not UTF-8"),
     "a web page": ("<!DOCTYPE html>\n<html><body>Sign in</body></html>\n", "no column 'id'|columns"),
     "a pickle": (pickle.dumps(corpus.Planted("run-by-a-pickle")), "not UTF-8|no column|columns|rows"),
     "nothing": ("", "without rows"),
@@ -104,7 +104,7 @@ def test_a_table_is_read_rightly_or_refused_at_once(pictures, name, monkeypatch)
     with pytest.raises(UserError, match=words):
         manifest.build(data)
     assert time.process_time() - began < QUICK
-    assert not looked or name == "one class"  # before any picture was opened
+    assert not looked or name == "one class"  # before any image was opened
     assert not list(Path().glob("run-by-a-*"))
 
 
@@ -250,7 +250,7 @@ CLASSES = ["<script>alert('class')</script>", '$(touch run-by-a-shell); "it\'s"\
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory) -> Checkout:
-    """A finished run whose pictures and classes have names that a shell, a page or a table would stumble over."""
+    """A finished run whose images and classes have names that a shell, a page or a table would stumble over."""
     checkout = Checkout.new(tmp_path_factory.mktemp("hostile") / "it's; a $(folder)")
     root, rows = checkout["pictures"], []
     (root / "all").mkdir()

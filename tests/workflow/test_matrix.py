@@ -1,6 +1,6 @@
-"""Every layout of labels and pictures x every format of a submission that fits it: the whole workflow, a tiny network.
+"""Every layout of labels and images x every format of a submission that fits it: the whole workflow, a tiny network.
 
-Each layout's pictures go through all the rules once, in this process, to an accepted submission; each further format is then
+Each layout's images go through all the rules once, in this process, to an accepted submission; each further format is then
 what a changed `submission.format` would rerun, the last rule alone. A checker that shares no code with the writer re-reads
 every file, and the answers are recomputed from the predictions.
 """
@@ -31,7 +31,7 @@ CSV = {"source": "csv", "labels": "labels.csv", "train": "train", "test": "test"
 
 
 def label(number: int) -> int:
-    """The class of a picture; the classes are of different sizes."""
+    """The class of an image; the classes are of different sizes."""
     return (0, 1, 2, 0)[number % 4]
 
 
@@ -276,7 +276,7 @@ def bson_documents(root):
     return data | {"test": "test.bson"}, ["1000010653", "1000010660", "1000010667"], ids
 
 
-# A class of one picture always trains where split.rare says so; test pictures are named by ids that a table would spoil.
+# A class of one image always trains where split.rare says so; test images are named by ids that a table would spoil.
 LAYOUTS = [
     *(numeric_ids_without_suffix, text_ids_with_suffix, ordered_grades, a_column_per_class),
     *(a_column_per_class_of_several_labels, several_labels_in_a_cell, class_folders, label_in_the_file_name, coco),

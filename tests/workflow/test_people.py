@@ -1,4 +1,4 @@
-"""What a finished run is good for, on one tiny run: new pictures, export, model card, comparison, a workflow around it."""
+"""What a finished run is good for, on one tiny run: new images, export, model card, comparison, a workflow around it."""
 
 import csv
 import json
@@ -65,7 +65,7 @@ def cells(path):
 def test_new_pictures_get_what_the_run_itself_would_say(room):
     shutil.copytree(room / "data" / "test", room / "new ones")
     (room / "new ones" / "broken.png").write_bytes(b"\x89PNG but no more")
-    (room / "new ones" / "notes.txt").write_text("not a picture")
+    (room / "new ones" / "notes.txt").write_text("not an image")
     told = snakemake(room, "--config", "predict={images: 'new ones'}", "--", "predict_new")
     assert "broken.png" in told and "train head" not in told
     folder = room / "results" / "tiny" / "predict" / "new_ones"
@@ -148,9 +148,7 @@ def test_the_run_is_shown_in_other_programs_where_the_config_asks(room):
 def test_the_model_card_says_what_was_measured(room):
     card = (room / "results/tiny/model_card.md").read_text()
     metrics = json.loads((room / "results/tiny/metrics.json").read_text())
-    assert (
-        f"{metrics['final']['accuracy']:.4f}" in card and "squeezenet1_1" in card and "16 pictures to train on" in card
-    )
+    assert f"{metrics['final']['accuracy']:.4f}" in card and "squeezenet1_1" in card and "16 images to train on" in card
 
 
 def test_a_hostile_name_does_not_break_the_card():

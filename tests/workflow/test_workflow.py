@@ -1,4 +1,4 @@
-"""The workflow as a user runs it: real Snakemake on tiny pictures, and what each change makes it do again."""
+"""The workflow as a user runs it: real Snakemake on tiny images, and what each change makes it do again."""
 
 import csv
 import json
@@ -67,7 +67,7 @@ def test_every_rule_has_a_log_and_a_benchmark(finished):
 
 
 def test_the_rate_of_every_mini_batch_is_the_recipes(finished):
-    for stage, lr in (("moving", 0.02), ("whole", 0.003)):  # 18 pictures in batches of 6: 3 a cycle
+    for stage, lr in (("moving", 0.02), ("whole", 0.003)):  # 18 images in batches of 6: 3 a cycle
         with open(finished[f"{RUN}/fold0/{stage}/batches.csv"], newline="") as file:
             rates = [float(row["lr"]) for row in csv.DictReader(file)]
         cosine = [lr / 2 * (1 + math.cos(math.pi * i / 3)) for i in range(3)]

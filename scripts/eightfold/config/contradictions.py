@@ -1,4 +1,4 @@
-"""Keys of the config that contradict one another, each of them right by itself. Light: the Snakefile imports it."""
+"""Keys of the config that contradict one another, each of them right by itself. Must not import torch: the Snakefile imports it."""
 
 import re
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ def _data(config: dict) -> Iterator[Problem]:
     if data["multi"] is not None and (source not in ("csv", "coco") or (source == "csv" and not several)):
         yield "data.multi", f"is {shown(data['multi'])}; allowed but with a column per class, or coco: null"
     if data["ordered"] and (data["separator"] is not None or data["multi"]):
-        yield "data.ordered", "is true; allowed where a picture has several labels: false"
+        yield "data.ordered", "is true; allowed where an image has several labels: false"
     if (data["pattern"] is None) != (source != "filename"):
         named = "is missing; it finds" if source == "filename" else "is for data.source filename, where it finds"
         yield "data.pattern", f"{named} the label in a file name: a regular expression with a group (?P<label>...)"
@@ -72,7 +72,7 @@ def _data(config: dict) -> Iterator[Problem]:
     if data["range"] is not None and data["range"][0] >= data["range"][1]:
         yield "data.range", f"is {shown(data['range'])}; allowed: the value of black, then a larger one of white"
     if is_table(data, data["test"] or "") and data["test_images"] is None:
-        yield "data.test_images", f"is missing; with the list {data['test']} it is the folder of the test pictures"
+        yield "data.test_images", f"is missing; with the list {data['test']} it is the folder of the test images"
 
 
 def _pattern(pattern: str) -> Iterator[Problem]:

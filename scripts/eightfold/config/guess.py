@@ -1,4 +1,4 @@
-"""What a folder of pictures is for: where its labels are, and a config that says so. Standard library only.
+"""What a folder of images is for: where its labels are, and a config that says so. Standard library only.
 
 ``infer`` looks, ``config_text`` writes; both are guesses that a person is shown and may change.
 """
@@ -18,7 +18,7 @@ from eightfold.core.listing import files_below
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".ppm", ".pgm")
 TRAIN, VALID, TEST = ("train", "training"), ("valid", "val", "validation"), ("test", "testing")
 SAMPLE_ROWS = 5000  # of a table, which tell its columns
-MEASURED = 200  # pictures whose size is looked at
+MEASURED = 200  # images whose size is looked at
 ABOVE = ("satellite", "aerial", "planet", "amazon", "eurosat", "microscop", "histo", "cell", "patholog", "chip")
 GRADES = ("diagnosis", "grade", "level", "severity", "stage", "rating", "score", "quality")
 TEXT = ("digit", "mnist", "letter", "character", "ocr", "sign")
@@ -41,23 +41,23 @@ def infer(path: str | os.PathLike) -> Layout:
     path = Path(path)
     root, wanted = (path.parent, path.name) if path.is_file() else (path, None)
     files = [name for name, _ in files_below(root)]
-    pictures = [name for name in files + guess_kinds.archived(root, files) if name.lower().endswith(SUFFIXES)]
+    images = [name for name in files + guess_kinds.archived(root, files) if name.lower().endswith(SUFFIXES)]
     sample = _sample(root, [name for name in files if name.lower().endswith(".csv") and "/" not in name])
     found = guess_kinds.from_json(root, files, sample) if wanted is None else None
-    if not pictures and found is None:
-        raise UserError(f"{root}: no pictures below it ({len(files)} files); give the folder that holds the data")
+    if not images and found is None:
+        raise UserError(f"{root}: no images below it ({len(files)} files); give the folder that holds the data")
     tables = [name for name in files if name.lower().endswith(".csv") and "/" not in name]
     if wanted is not None:
         tables = [wanted]
     if found is None and wanted is None:
-        found = _folders(root, pictures)
-    found = found or _csv(root, tables, pictures, chosen=wanted is not None)
-    found = found or (_by_name(pictures, sample) or _bare(root, pictures) if wanted is None else None)
+        found = _folders(root, images)
+    found = found or _csv(root, tables, images, chosen=wanted is not None)
+    found = found or (_by_name(images, sample) or _bare(root, images) if wanted is None else None)
     if found is None:
         seen = ", ".join(sorted({name.split("/")[0] for name in files})[:8])
         raise UserError(
-            f"{root}: neither folders of classes (train/<class>/<picture>) nor a table of labels (.csv with a column "
-            f"of picture names), a COCO file or names that begin with their class was found; there are: {seen}"
+            f"{root}: neither folders of classes (train/<class>/<image>) nor a table of labels (.csv with a column "
+            f"of image names), a COCO file or names that begin with their class was found; there are: {seen}"
         )
     data, classes, task, labelled, tested, notes = found
     return Layout(
@@ -65,78 +65,78 @@ def infer(path: str | os.PathLike) -> Layout:
     )
 
 
-def _below(pictures: Iterable[str], folder: str) -> list[str]:
-    return [name for name in pictures if name.startswith(folder + "/")]
+def _below(images: Iterable[str], folder: str) -> list[str]:
+    return [name for name in images if name.startswith(folder + "/")]
 
 
-def _named(pictures: list[str], names: tuple[str, ...]) -> str | None:
+def _named(images: list[str], names: tuple[str, ...]) -> str | None:
     """The first folder at the top with one of these names, or such a beginning as test1 and test-jpg, most files first."""
-    tops = Counter(name.split("/")[0] for name in pictures if "/" in name)
+    tops = Counter(name.split("/")[0] for name in images if "/" in name)
     exact = [top for top in tops if top.lower() in names]
     begins = [top for top in tops if top.lower().startswith(names) and top not in exact]
     return next(iter(exact + sorted(begins, key=lambda top: (-tops[top], top))), None)
 
 
-def _classes_in(pictures: list[str], folder: str) -> set[str] | None:
-    """The names of the folders in ``folder``, when every picture lies directly in one of them and there are two."""
-    parts = [name.removeprefix(folder + "/").split("/") for name in _below(pictures, folder)]
+def _classes_in(images: list[str], folder: str) -> set[str] | None:
+    """The names of the folders in ``folder``, when every image lies directly in one of them and there are two."""
+    parts = [name.removeprefix(folder + "/").split("/") for name in _below(images, folder)]
     names = {part[0] for part in parts}
     return names if len(names) > 1 and all(len(part) == 2 for part in parts) else None
 
 
-def _folders(root: Path, pictures: list[str]):
-    train = _named(pictures, TRAIN)
+def _folders(root: Path, images: list[str]):
+    train = _named(images, TRAIN)
     notes = []
-    classes = _classes_in(pictures, train) if train else None
+    classes = _classes_in(images, train) if train else None
     if classes is None:
         return None
-    valid, test = _named(pictures, VALID), _named(pictures, TEST)
+    valid, test = _named(images, VALID), _named(images, TEST)
     data = {"source": "folders"}
     if train != "train":
         data["train"] = train
-    if valid and _classes_in(pictures, valid):
+    if valid and _classes_in(images, valid):
         data["valid"] = valid
         notes.append(f"{valid}/ validates, in place of a split")
-        strange = _classes_in(pictures, valid) - classes
+        strange = _classes_in(images, valid) - classes
         if strange:
             notes.append(f"{valid}/ has classes that {train}/ lacks: {', '.join(sorted(strange)[:5])}; fix that first")
-    tested = _below(pictures, test) if test else []
+    tested = _below(images, test) if test else []
     if tested:
         data["test"] = test
         sample = _sample(root, [name for name in os.listdir(root) if name.lower().endswith(".csv")])
         if sample:
             data["sample_submission"] = sample
-    return data, classes, "single", _below(pictures, train), tested, notes
+    return data, classes, "single", _below(images, train), tested, notes
 
 
-def _bare(root: Path, pictures: list[str]):
+def _bare(root: Path, images: list[str]):
     """Folders of classes at the top, as most collections come. With a test folder among them they could not be kept apart."""
-    tops = {name.split("/")[0] for name in pictures if "/" in name}
+    tops = {name.split("/")[0] for name in images if "/" in name}
     aside = {top for top in tops if top.lower().startswith((*TRAIN, *VALID, *TEST))}
     classes = tops - aside
-    if len(classes) < 2 or any(name.count("/") != 1 for name in pictures if name.split("/")[0] not in aside):
+    if len(classes) < 2 or any(name.count("/") != 1 for name in images if name.split("/")[0] not in aside):
         return None
     if aside:
         raise UserError(
             f"{root}: its folders ({', '.join(sorted(classes)[:5])}, ...) look like classes, and {', '.join(sorted(aside))} "
             f"does not; put the classes one level deeper: into {root}/train"
         )
-    note = "for pictures to predict, move the classes into train/, put those into test/, and ask again"
-    return {"source": "folders", "train": "."}, classes, "single", pictures, [], [note]
+    note = "for images to predict, move the classes into train/, put those into test/, and ask again"
+    return {"source": "folders", "train": "."}, classes, "single", images, [], [note]
 
 
-def _by_name(pictures: list[str], sample: str | None):
-    train, test = _named(pictures, TRAIN), _named(pictures, TEST)
-    found = guess_kinds.by_name(_below(pictures, train)) if train else None
+def _by_name(images: list[str], sample: str | None):
+    train, test = _named(images, TRAIN), _named(images, TEST)
+    found = guess_kinds.by_name(_below(images, train)) if train else None
     if found is None:
         return None
     data = {"source": "filename", "pattern": found[0], "train": train}
-    tested = _below(pictures, test) if test else []
+    tested = _below(images, test) if test else []
     if tested:
         data["test"] = test
         if sample:
             data["sample_submission"] = sample
-    return data, found[1], "single", _below(pictures, train), tested, []
+    return data, found[1], "single", _below(images, train), tested, []
 
 
 def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -154,19 +154,19 @@ def _sample(root: Path, tables: list[str]) -> str | None:
     return next((name for name in sorted(tables) if "sample" in name.lower()), None)
 
 
-def _stems(pictures: list[str]) -> dict[str, dict[str, list[str]]]:
-    """{folder: {stem: [suffix]}} of pictures, at any depth."""
+def _stems(images: list[str]) -> dict[str, dict[str, list[str]]]:
+    """{folder: {stem: [suffix]}} of images, at any depth."""
     found: dict[str, dict[str, list[str]]] = {}
-    for name in pictures:
+    for name in images:
         folder, _, file = name.rpartition("/")
         stem, suffix = os.path.splitext(file)
         found.setdefault(folder, {}).setdefault(stem, []).append(suffix)
     return found
 
 
-def _csv(root: Path, tables: list[str], pictures: list[str], chosen: bool):
-    """The table, column and folder that agree best: the most ids of a column that are pictures of a folder."""
-    stems, best = _stems(pictures), None
+def _csv(root: Path, tables: list[str], images: list[str], chosen: bool):
+    """The table, column and folder that agree best: the most ids of a column that are images of a folder."""
+    stems, best = _stems(images), None
     for table in tables:
         if not chosen and "sample" in table.lower():
             continue
@@ -199,7 +199,7 @@ def _csv(root: Path, tables: list[str], pictures: list[str], chosen: bool):
     group = guess_kinds.group_of(head, rows, [n for n in others if n != label and n not in marks])
     if group is not None:
         data["group"] = head[group]
-        notes.append(f"pictures of one {head[group]} are kept together by the split")
+        notes.append(f"images of one {head[group]} are kept together by the split")
     unused = [head[n] for n in others if n not in (label, group, *marks)]
     if unused:
         notes.append(f"other columns of {table} are not used: {', '.join(unused)[:80]}")
@@ -208,10 +208,10 @@ def _csv(root: Path, tables: list[str], pictures: list[str], chosen: bool):
     if separator:
         data["separator"] = separator
     if not folder:
-        raise UserError(f"{root}: the pictures lie beside {table}; move them into a folder of their own, such as train")
+        raise UserError(f"{root}: the images lie beside {table}; move them into a folder of their own, such as train")
     if folder != "train":
         data["train"] = folder
-    rest = [name for name in pictures if name.rpartition("/")[0] != folder]
+    rest = [name for name in images if name.rpartition("/")[0] != folder]
     test = _named([name for name in rest if not name.startswith(folder + "/")], TEST)
     tested = _below(rest, test) if test else []
     sample = _sample(root, [name for name in os.listdir(root) if name.lower().endswith(".csv")])
@@ -221,7 +221,7 @@ def _csv(root: Path, tables: list[str], pictures: list[str], chosen: bool):
         if sample:
             data["sample_submission"] = sample
     elif listed := next((name for name in tables if name != table and name.lower().startswith(TEST)), None):
-        data |= {"test": listed, "test_images": folder}  # a table of ids, whose pictures lie among the others
+        data |= {"test": listed, "test_images": folder}  # a table of ids, whose images lie among the others
         tested = _rows(root / listed)[1]
         if sample:
             data["sample_submission"] = sample
@@ -234,7 +234,7 @@ def _csv(root: Path, tables: list[str], pictures: list[str], chosen: bool):
         several = any(sum(float(row[n]) for n in marks) != 1 for row in rows)
     if len(rows) == SAMPLE_ROWS:
         notes.append(f"the classes are those of the table's first {SAMPLE_ROWS:,} rows")
-    return data, classes, "multi" if several else "single", _below(pictures, folder), tested, notes
+    return data, classes, "multi" if several else "single", _below(images, folder), tested, notes
 
 
 def _label_column(head: list[str], rows: list[list[str]], columns: list[int]) -> int | None:
@@ -247,7 +247,7 @@ def _label_column(head: list[str], rows: list[list[str]], columns: list[int]) ->
 
 
 def _separator(cells: list[str]) -> str | None:
-    """What parts several labels of a picture: a sign whose parts recur in other combinations; None where there is none.
+    """What parts several labels of an image: a sign whose parts recur in other combinations; None where there is none.
 
     "cocker spaniel" always stands together, so its space is part of a name; "clear" goes with "road" here, "water" there.
     """
@@ -268,10 +268,10 @@ def _separator(cells: list[str]) -> str | None:
 # ---- sizes
 
 
-def _size(root: Path, pictures: list[str]) -> int | None:
-    """Median of the short sides of some pictures, px; read off their headers, without decoding."""
-    step = max(1, len(pictures) // MEASURED)
-    sides = sorted(filter(None, (_short_side(root / name) for name in pictures[::step])))
+def _size(root: Path, images: list[str]) -> int | None:
+    """Median of the short sides of some images, px; read off their headers, without decoding."""
+    step = max(1, len(images) // MEASURED)
+    sides = sorted(filter(None, (_short_side(root / name) for name in images[::step])))
     return sides[len(sides) // 2] if sides else None
 
 
@@ -288,7 +288,7 @@ def _short_side(path: Path) -> int | None:
 
 
 def sizes_for(short_side: int | None) -> list[int]:
-    """The sizes to train at, small first: 224 then 299 for photographs, less where the pictures hold no more."""
+    """The sizes to train at, small first: 224 then 299 for photographs, less where the images hold no more."""
     if short_side is None or short_side >= 250:
         return [224, 299]
     top = max(32, round(short_side * 1.15 / 32) * 32)  # a little more than there is: the last map needs some room
@@ -299,7 +299,7 @@ def preset_for(layout: Layout) -> tuple[str, str]:
     """The augmentation preset, and why."""
     words = " ".join([layout.data["root"], *layout.classes[:50]]).lower()
     if any(word in words for word in ABOVE):
-        return "top_down", "the names speak of pictures from above, which have no upright"
+        return "top_down", "the names speak of images from above, which have no upright"
     if any(word in words for word in TEXT) or all(name.isdigit() or len(name) == 1 for name in layout.classes):
         return "basic", "the classes look like signs, which mean something else in a mirror"
     return "side_on", "photographs, which may be mirrored left to right"
@@ -330,7 +330,7 @@ def config_text(name: str, layout: Layout) -> str:
     preset, why = preset_for(layout)
     sizes = sizes_for(layout.size)
     small = layout.labelled < 500
-    counts = f"{layout.labelled:,} labelled pictures of {len(layout.classes)} classes"
+    counts = f"{layout.labelled:,} labelled images of {len(layout.classes)} classes"
     shown = ", ".join(_yaml(one) for one in layout.classes[:6])
     shown += f" and {len(layout.classes) - 6} more" if len(layout.classes) > 6 else ""
     lines = [
@@ -338,7 +338,7 @@ def config_text(name: str, layout: Layout) -> str:
         "#",
         f"#   make {'submission' if layout.test else 'evaluate'} CONFIG=<this file>",
         "#",
-        f"# Classes: {shown}. {'A picture may have several.' if layout.task == 'multi' else 'One a picture.'}",
+        f"# Classes: {shown}. {'An image may have several.' if layout.task == 'multi' else 'One an image.'}",
         *(f"# Note: {note}" for note in layout.notes),
         "",
         f"run: {_yaml(name)}",
@@ -350,22 +350,22 @@ def config_text(name: str, layout: Layout) -> str:
             []
             if layout.test
             else [
-                "  # nothing to predict was found, so the run ends at `evaluate`; pictures to predict go into a folder `test`"
+                "  # nothing to predict was found, so the run ends at `evaluate`; images to predict go into a folder `test`"
             ]
         ),
         *(["", "split:", "  method: stratified_grouped"] if "group" in layout.data else []),
         "",
         "model:",
-        f"  arch: {'resnet18' if small else 'resnet34'} # {'few pictures: a small network' if small else 'a good start; resnext50_32x4d is slower and better'}",
+        f"  arch: {'resnet18' if small else 'resnet34'} # {'few images: a small network' if small else 'a good start; resnext50_32x4d is slower and better'}",
         "  weights: DEFAULT",
         "",
         "augmentation:",
         f"  preset: {preset} # {why}",
         f"  max_zoom: {1.05 if preset == 'top_down' else 1.1}",
         "",
-        f"# The pictures' short sides are about {layout.size or '?'} px."
+        f"# The images' short sides are about {layout.size or '?'} px."
         if layout.size
-        else "# The pictures' sizes could not be read.",
+        else "# The images' sizes could not be read.",
         "recipe:",
     ]
     ratio = ", lr_ratio: 3" if preset == "top_down" else ""

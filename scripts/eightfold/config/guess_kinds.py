@@ -45,7 +45,7 @@ def group_of(head: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequen
 
 
 def by_name(names: Sequence[str]) -> tuple[str, set[str]] | None:
-    """(pattern, classes) of pictures whose names begin with their class and go on with a number: cat.0.jpg, dog_12.png."""
+    """(pattern, classes) of images whose names begin with their class and go on with a number: cat.0.jpg, dog_12.png."""
     found = [NAMED.match(os.path.basename(name)) for name in names]
     classes = Counter(match[1] for match in found if match)
     joints = {match[2] for match in found if match}
@@ -99,7 +99,7 @@ def _coco(root: Path, parsed: dict, files: set[str], sample: str | None):
         field = "id"  # the sample submission answers with numbers
 
     def folder_of(name: str) -> str:
-        """The folder below which the pictures of a file lie."""
+        """The folder below which the images of a file lie."""
         first = coco[name]["images"][0].get("file_name", "")
         ends = sorted((one for one in files if one == first or one.endswith("/" + first)), key=len)
         return ends[0].removesuffix(first).rstrip("/") or "." if ends else "."
@@ -115,8 +115,8 @@ def _coco(root: Path, parsed: dict, files: set[str], sample: str | None):
     of = Counter(one.get("image_id") for one in coco[train]["annotations"])
     task = "multi" if max(of.values(), default=0) > 1 else "single"
     classes = {str(one.get(field)) for one in categories}
-    pictures = [os.path.normpath(f"{data['train']}/{one.get('file_name', '')}") for one in images]
-    return data, classes, task, pictures, coco[tests]["images"] if tests else [], []
+    paths = [os.path.normpath(f"{data['train']}/{one.get('file_name', '')}") for one in images]
+    return data, classes, task, paths, coco[tests]["images"] if tests else [], []
 
 
 def _bands(parsed: dict, sample: str | None):

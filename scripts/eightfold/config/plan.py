@@ -104,7 +104,7 @@ class Plan:
 
     @cached_property
     def manifest_settings(self) -> dict:
-        """The listing digest makes a picture added, removed or replaced by one of another size be seen."""
+        """The listing digest makes an image added, removed or replaced by one of another size be seen."""
         data = dict(self.data)
         if self.is_kaggle:
             # Downloaded by this very workflow: kaggle.json tells what the data are.
@@ -126,18 +126,18 @@ class Plan:
 
     @property
     def held_out(self) -> list[str]:
-        """The folds that hold pictures out, as they stand in paths: "0", "1", ...; none where all are trained on."""
+        """The folds that hold images out, as they stand in paths: "0", "1", ...; none where all are trained on."""
         use = self.config["split"]["use"]
         return [] if use == "all" else [str(fold) for fold in use]
 
     @property
     def folds(self) -> list[str]:
-        """What is trained, as it stands in paths: the folds in use, and "all" of the pictures where that is submitted."""
+        """What is trained, as it stands in paths: the folds in use, and "all" of the images where that is submitted."""
         return self.held_out + (["all"] if not self.held_out or self.config["split"]["submit"] != "folds" else [])
 
     @property
     def submitted(self) -> list[str]:
-        """Those of `folds` whose networks answer for the pictures to predict."""
+        """Those of `folds` whose networks answer for the images to predict."""
         submit = self.config["split"]["submit"] if self.held_out else "all"
         return {"folds": self.held_out, "all": ["all"], "both": self.folds}[submit]
 
@@ -399,7 +399,7 @@ class Plan:
         return (["valid"] if self.held_out else []) + (["test"] if self.has_test else [])
 
     def predicted(self, split: str) -> list[str]:
-        """The folds that predict a split: those that hold pictures out, or those that are submitted."""
+        """The folds that predict a split: those that hold images out, or those that are submitted."""
         return (self.held_out if split == "valid" else self.submitted) if split in self.splits else []
 
     # ---- who answers
@@ -476,17 +476,17 @@ class Plan:
         judged = {"metric": self.config["metric"], "positive": self.config["submission"]["positive"]}
         return _sorted({**self._answer_settings(), **judged, "runs": self.other_runs})
 
-    # ---- new pictures
+    # ---- new images
 
     @property
     def predict_folder(self) -> str:
-        """Where predictions of the new pictures go: named as their own folder is, in letters that suit every path."""
+        """Where predictions of the new images go: named as their own folder is, in letters that suit every path."""
         images = self.config["predict"]["images"] or "images"
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", os.path.basename(os.path.abspath(images))).lstrip("._-")
         return f"{self.run}/predict/{name or 'images'}"
 
     def predict_new_settings(self) -> dict:
-        """The listing digest makes pictures added, removed or replaced by others of another size be seen."""
+        """The listing digest makes images added, removed or replaced by others of another size be seen."""
         images = self.config["predict"]["images"]
         what = {"images": images, "listing": listing_digest(images), "shown": 60, "sure": 0.8}
         what |= {"answer": self._answer_settings(), "suffix": self.config["data"]["suffix"], "runs": self.other_runs}
@@ -494,7 +494,7 @@ class Plan:
         return _sorted({**self.predict_settings(), **what})
 
     def export_model_settings(self) -> dict:
-        """``checked``: pictures whose probabilities must come out within ``tolerance``."""
+        """``checked``: images whose probabilities must come out within ``tolerance``."""
         settings = {**self._candidates_settings(), "seed": self.config["seed"], "answer": self._answer_settings()}
         settings |= {"checked": 64, "tolerance": 1e-4, "runs": self.other_runs}
         return _sorted({**settings, "augmentation": {"crop": self.config["augmentation"]["crop"]}})
@@ -531,17 +531,17 @@ class Plan:
 
     @property
     def first_fold(self) -> str:
-        """The fold that is looked into: the first that holds pictures out, where one does."""
+        """The fold that is looked into: the first that holds images out, where one does."""
         return (self.held_out or self.folds)[0]
 
     def show_augmentation_settings(self) -> dict:
-        """``pictures`` and random ``views`` of each that the sheet shows."""
+        """``images`` and random ``views`` of each that the sheet shows."""
         size = self.stages[self.last_stage]["size"]
         what = {"size": size, "augmentation": self.config["augmentation"], "seed": self.config["seed"]}
-        return _sorted({**what, "pictures": 3, "views": 5})
+        return _sorted({**what, "images": 3, "views": 5})
 
     def insight_settings(self) -> dict:
-        """``most``: pictures on the map; ``per_sheet``: pictures on a sheet of Grad-CAM."""
+        """``most``: images on the map; ``per_sheet``: images on a sheet of Grad-CAM."""
         what = {"fold": self.first_fold, "most": 1000, "per_sheet": 6, "seed": self.config["seed"]}
         what |= {"arch": self.config["model"]["arch"], "size": self.stages[self.last_stage]["size"]}
         what |= {"device": self.config["device"], "augmentation": {"crop": self.config["augmentation"]["crop"]}}

@@ -1,4 +1,4 @@
-"""What a recipe leaves open: values of a stage that follow from the stages before it. Light: the Snakefile imports it."""
+"""What a recipe leaves open: values of a stage that follow from the stages before it. Must not import torch: the Snakefile imports it."""
 
 from collections.abc import Sequence
 

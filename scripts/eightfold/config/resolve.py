@@ -1,4 +1,4 @@
-"""The config: defaults filled in, every mistake named before anything runs. Light: the Snakefile imports it."""
+"""The config: defaults filled in, every mistake named before anything runs. Must not import torch: the Snakefile imports it."""
 
 import copy
 import difflib

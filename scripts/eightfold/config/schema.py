@@ -1,4 +1,4 @@
-"""The schema of the config: what each key may hold, and that in words. Light: the Snakefile imports it."""
+"""The schema of the config: what each key may hold, and that in words. Must not import torch: the Snakefile imports it."""
 
 import difflib
 import functools
@@ -33,7 +33,7 @@ def types_of(schema: dict) -> list[str]:
 
 
 def is_table(data: Mapping, path: str) -> bool:
-    """Whether a path of the config ``data`` is that of a list of pictures, and not of a folder of them."""
+    """Whether a path of the config ``data`` is that of a list of images, and not of a folder of them."""
     return path.endswith(".csv") or (path.endswith(".json") and not data["bands"])
 
 

@@ -1,4 +1,4 @@
-"""What a rule's result depends on besides its inputs: the meaning of its code. Light: the Snakefile imports it."""
+"""What a rule's result depends on besides its inputs: the meaning of its code. Must not import torch: the Snakefile imports it."""
 
 import ast
 import functools

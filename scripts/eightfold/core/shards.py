@@ -1,4 +1,4 @@
-"""Parts of a large piece of work: which rows each part does. Light: the plan imports it.
+"""Parts of a large piece of work: which rows each part does. Must not import torch: the plan imports it.
 
 Borders lie at multiples of a batch, so that a part's batches are those of the whole; a row's result depends on no other
 row's, and the parts laid end to end are the bytes that one job would have written.

@@ -12,7 +12,7 @@ COLUMNS = ["id", "path", "split", "labels", "group", "fold_given"]
 COLUMNS += ["width", "height", "mode", "bytes", "sha256", "status"]
 NUMBERS = ["width", "height", "bytes"]
 IDENTITY = [*COLUMNS[:6], "sha256", "status"]  # not the root: data that moved are the same data
-ALWAYS_TRAIN = -1  # the fold of a picture that no fold holds out
+ALWAYS_TRAIN = -1  # the fold of an image that no fold holds out
 
 
 def read_text_table(path: str | os.PathLike) -> pd.DataFrame:
@@ -21,7 +21,7 @@ def read_text_table(path: str | os.PathLike) -> pd.DataFrame:
 
 
 def read_manifest(folder: str | os.PathLike) -> tuple[pd.DataFrame, dict]:
-    """(table, info) of a written manifest; the row number is the picture's identity everywhere else.
+    """(table, info) of a written manifest; the row number is the image's identity everywhere else.
 
     Raises UserError if the table is not the one that manifest.json describes.
     """
@@ -73,5 +73,5 @@ def train_valid_rows(folds: pd.DataFrame, fold: int | str) -> tuple[np.ndarray, 
     held_out = folds["fold"].to_numpy() == int(fold)
     if not held_out.any():
         known = sorted(set(folds["fold"]) - {ALWAYS_TRAIN})
-        raise UserError(f"fold {fold} holds out no picture; allowed in split.use: {', '.join(map(str, known))}")
+        raise UserError(f"fold {fold} holds out no image; allowed in split.use: {', '.join(map(str, known))}")
     return rows[~held_out], rows[held_out]

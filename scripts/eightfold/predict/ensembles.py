@@ -240,7 +240,7 @@ def read_run(folder: str, digest: str, classes: Sequence[str], split: str, ids: 
     missing = [name for name in ids if name not in place]
     if missing:
         raise UserError(
-            f"{path}: no answer for {len(missing)} of {len(ids)} pictures, such as {missing[0]!r}; "
+            f"{path}: no answer for {len(missing)} of {len(ids)} images, such as {missing[0]!r}; "
             "both runs must hold out the same rows (split.method, folds and use, seed)"
         )
     return cells[1:, first:].astype(np.float64)[[place[name] for name in ids]]

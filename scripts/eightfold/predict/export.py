@@ -154,7 +154,7 @@ def _example(sizes: Sequence[int]) -> tuple[tuple[torch.Tensor, ...], tuple]:
 
 
 def write_program(path: str | os.PathLike, model: nn.Module, sizes: Sequence[int], notes: dict) -> None:
-    """The model as a torch.export program (.pt2) for any number of pictures, with ``notes`` as its file eightfold.json."""
+    """The model as a torch.export program (.pt2) for any number of images, with ``notes`` as its file eightfold.json."""
     example, shapes = _example(sizes)
     program = torch.export.export(model, example, dynamic_shapes=shapes)
     with replacing(path) as temporary, open(temporary, "wb") as file:

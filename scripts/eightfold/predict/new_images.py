@@ -1,4 +1,4 @@
-"""Pictures that no manifest knows: any folder of them, found, decoded, packed, answered as the submission answers, listed."""
+"""Images that no manifest knows: any folder of them, found, decoded, packed, answered as the submission answers, listed."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,19 +15,19 @@ from eightfold.raw import images
 
 
 def find(folder: str | os.PathLike, suffix: str = "") -> list[str]:
-    """Paths of the pictures below ``folder`` (known by a picture's usual suffixes, or ``suffix``), relative to it and sorted.
+    """Paths of the images below ``folder`` (known by an image's usual suffixes, or ``suffix``), relative to it and sorted.
 
     Raises UserError when there is none, since an empty answer would look like success.
     """
     found = sorted(name for name, _ in files_below(folder))
     known = images.SUFFIXES | {os.path.splitext("x" + suffix)[1].lower()} - {""}
-    pictures = [name for name in found if os.path.splitext(name)[1].lower() in known]
-    if not pictures:
+    listed = [name for name in found if os.path.splitext(name)[1].lower() in known]
+    if not listed:
         suffixes = ", ".join(sorted(known))
         raise UserError(
-            f"{folder}: none of its {len(found)} files is a picture ({suffixes}); give a folder that has some"
+            f"{folder}: none of its {len(found)} files is an image ({suffixes}); give a folder that has some"
         )
-    return pictures
+    return listed
 
 
 def pack(
@@ -39,7 +39,7 @@ def pack(
     progress: Callable[..., Iterable] = lambda items, *_: items,
     span: images.Span = None,
 ) -> list[tuple[str, str]]:
-    """Decode and resize the pictures into a packed folder ``target``, in the order of ``names``; ``span`` as in `images`.
+    """Decode and resize the images into a packed folder ``target``, in the order of ``names``; ``span`` as in `images`.
 
     Returns (name, reason) of those that cannot be read: their rows hold no image.
     """
@@ -53,7 +53,7 @@ def pack(
             bad[name] = str(error)
             return np.empty((0, 0, 3), np.uint8)
 
-    pixels.pack(target, progress(pixels.in_order(read, names, threads), len(names), "new pictures"))
+    pixels.pack(target, progress(pixels.in_order(read, names, threads), len(names), "new images"))
     return [(name, bad[name]) for name in names if name in bad]
 
 

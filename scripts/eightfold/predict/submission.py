@@ -66,7 +66,7 @@ def _one_column(name: str, cells: list[str], classes: Sequence[str], task: str, 
     """The format of a sample with one column besides the ids."""
     column, seen, known = f"the sample's one column, {name!r}", set(cells), set(classes)
     if task == "multi":
-        return "tags", f"{column}, is for pictures of several labels"
+        return "tags", f"{column}, is for images of several labels"
     several = [cell for cell in cells if cell not in known and len(cell.split(separator)) > 1]
     if several and all(set(cell.split(separator)) <= known for cell in seen):
         return "top_k", f"{column}, has cells of several class names, such as {several[0]!r}"

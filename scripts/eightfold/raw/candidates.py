@@ -1,4 +1,4 @@
-"""Which pictures a job is made of, what each is called and how it is labelled: from names and tables, no pixels."""
+"""Which images a job is made of, what each is called and how it is labelled: from names and tables, no pixels."""
 
 import logging
 import os
@@ -52,38 +52,38 @@ def find(data: dict, store: Store) -> tuple[list[Candidate], str | None]:
         raise UserError(f"{data['root']}: {len(unsafe)} names cannot be used; rename them:{listed(unsafe)}")
     both = {row.path for row in labelled} & {row.path for row in tests}
     if both:
-        log.warning("Warning: %d pictures are both labelled and in the test set:%s", len(both), listed(sorted(both)))
+        log.warning("Warning: %d images are both labelled and in the test set:%s", len(both), listed(sorted(both)))
     return labelled + tests, label_separator
 
 
 class _Places:
-    """Where the pictures of a job are. ``files``: every path below data.root, relative to it."""
+    """Where the images of a job are. ``files``: every path below data.root, relative to it."""
 
     def __init__(self, data: dict, store: Store, files: set[str]):
         self.data, self.store, self.files, self.root = data, store, files, Path(data["root"])
         self.suffixes = SUFFIXES | {posixpath.splitext("x" + data["suffix"])[1].lower()} - {""}
         self._inner: dict[str, dict[str, list[str]]] = {}
 
-    def pictures(self, key: str, name: str) -> tuple[str, list[str]]:
-        """(prefix, sorted paths of the pictures below the folder data.<key>). Raises UserError if there are none."""
+    def images(self, key: str, name: str) -> tuple[str, list[str]]:
+        """(prefix, sorted paths of the images below the folder data.<key>). Raises UserError if there are none."""
         full, prefix = self.root / name, _prefix(name)
         if not self.store.is_folder(name):
             hint = nearest(name, self.store.folders(), "folders")
             raise UserError(f"{full}: no such folder (data.{key}){hint}")
         inside = [path for path in self.files if path.startswith(prefix)]
-        found = sorted(path for path in inside if self.is_picture(path))
+        found = sorted(path for path in inside if self.is_image(path))
         if len(found) < len(inside):
-            log.info("%s: %d files are not pictures by their suffix, ignored", full, len(inside) - len(found))
-        # A table may name pictures of any suffix, so that only its rows can tell whether there are none.
+            log.info("%s: %d files are not images by their suffix, ignored", full, len(inside) - len(found))
+        # A table may name images of any suffix, so that only its rows can tell whether there are none.
         if not found and (self.data["source"] in ("folders", "filename") or key == "test"):
-            raise UserError(f"{full}: holds no picture (data.{key}); put pictures there, or correct the key")
+            raise UserError(f"{full}: holds no image (data.{key}); put images there, or correct the key")
         return prefix, found
 
-    def is_picture(self, path: str) -> bool:
+    def is_image(self, path: str) -> bool:
         return self.store.holds_arrays(posixpath.dirname(path)) or posixpath.splitext(path)[1].lower() in self.suffixes
 
     def of_row(self, table: Path, row: Row, folder: str) -> tuple[str, str]:
-        """(path of the picture that a row of a table means, what is wrong with it).
+        """(path of the image that a row of a table means, what is wrong with it).
 
         That is the id with the suffix; or the id as it stands; or the one file of that name in a folder below. Raises
         UserError if the id is empty or leaves the root.
@@ -132,9 +132,7 @@ def _named(places: _Places) -> list[Candidate]:
         if name is None:
             continue
         found = [
-            _from_name(places, path, split, folder)
-            for folder, paths in [places.pictures(split, name)]
-            for path in paths
+            _from_name(places, path, split, folder) for folder, paths in [places.images(split, name)] for path in paths
         ]
         if data["source"] == "folders":
             found += _empty_classes(places.root, name, split, {label for row in found for label in row.labels})
@@ -163,19 +161,19 @@ def _from_name(places: _Places, path: str, split: str, folder: str) -> Candidate
 
 
 def _empty_classes(root: Path, name: str, split: str, known: set[str]) -> list[Candidate]:
-    """A row for each class folder without a picture, so that nobody trains without a class that is there."""
+    """A row for each class folder without an image, so that nobody trains without a class that is there."""
     if not (root / name).is_dir():
         return []
     with os.scandir(root / name) as entries:
         classes = {entry.name for entry in entries if is_folder(entry) and entry.name[0] != "."} - LITTER
     return [
-        Candidate("", _prefix(name) + label, split, (label,), "a class folder without a picture")
+        Candidate("", _prefix(name) + label, split, (label,), "a class folder without an image")
         for label in classes - known
     ]
 
 
 def _tabled(places: _Places, tests: set[str]) -> tuple[list[Candidate], str | None]:
-    """(the rows of the tables of labels in their order, then the pictures of the train folder that they do not name,
+    """(the rows of the tables of labels in their order, then the images of the train folder that they do not name,
     what joins several labels)."""
     data, root = places.data, places.root
     if data["valid"] is not None and not is_table(data, data["valid"]):
@@ -186,7 +184,7 @@ def _tabled(places: _Places, tests: set[str]) -> tuple[list[Candidate], str | No
     listings = [("labels", "train")] + [("valid", "valid")] * (data["valid"] is not None)
     found = {key: tables.rows(places.store, data, key, labelled=True) for key, _ in listings}
     label_separator = tables.separator(data, [row for rows in found.values() for row in rows])
-    folder, pictures = places.pictures("train", data["train"])
+    folder, images = places.images("train", data["train"])
     rows, stands = [], []
     for key, split in listings:
         table = root / data[key]
@@ -200,9 +198,9 @@ def _tabled(places: _Places, tests: set[str]) -> tuple[list[Candidate], str | No
     table = root / data["labels"]
     refuse_duplicates(table, zip((row.id for row in rows), stands, strict=True), "keep one row of each id")
     # `a` and `./a`, and with data.suffix .jpg `a` and `a.jpg`, are two ids of one file.
-    refuse_duplicates(table, zip((row.path for row in rows), stands, strict=True), "keep one row of each picture")
+    refuse_duplicates(table, zip((row.path for row in rows), stands, strict=True), "keep one row of each image")
     known = tests | {row.path for row in rows}
-    for path in pictures:
+    for path in images:
         if path not in known:
             name = path.removeprefix(folder).removesuffix(data["suffix"])
             rows.append(Candidate(name, path, "train", problem=f"no label: {table.name} does not name it"))
@@ -226,7 +224,7 @@ def _test(places: _Places) -> list[Candidate]:
         table, given = root / name, tables.rows(places.store, data, "test", labelled=False)
         if rows is not None:
             _refuse_stale(sample, [row.id for row in rows], table, [row.id for row in given])
-        # The list may tell where a picture is, the sample only its id.
+        # The list may tell where an image is, the sample only its id.
         by_id = {row.id: row for row in given}
         rows = given if rows is None else [by_id[row.id] for row in rows]
     elif rows is not None:
@@ -239,14 +237,14 @@ def _test(places: _Places) -> list[Candidate]:
         path, problem = places.of_row(table, row, folder)
         tests.append(Candidate(row.id, path, "test", problem=problem and f"{table.name} {row.place}: {problem}"))
     refuse_duplicates(
-        table, ((test.path, row.place) for test, row in zip(tests, rows, strict=True)), "keep one row of each picture"
+        table, ((test.path, row.place) for test, row in zip(tests, rows, strict=True)), "keep one row of each image"
     )
     return tests
 
 
 def _test_folder(places: _Places, name: str, sample: Path | None, rows: list[Row] | None) -> list[Candidate]:
-    """All pictures of the folder. id: what the sample calls them, else the stem, else the path without suffix."""
-    folder, paths = places.pictures("test", name)
+    """All images of the folder. id: what the sample calls them, else the stem, else the path without suffix."""
+    folder, paths = places.images("test", name)
     paths.sort(key=natural_key)
 
     def stem(path: str) -> str:
@@ -258,14 +256,14 @@ def _test_folder(places: _Places, name: str, sample: Path | None, rows: list[Row
         tests = [Candidate(stem(name_of(path)), path, "test") for path in paths]
         refuse_duplicates(places.root / name, ((row.id, row.path) for row in tests), "rename one of each pair")
         return tests
-    found: dict[str, set[str]] = {}  # what a sample may call a picture -> the pictures
+    found: dict[str, set[str]] = {}  # what a sample may call an image -> the images
     for path in paths:
         inner = path.removeprefix(folder)
         for text in {inner, stem(inner), posixpath.basename(inner), stem(posixpath.basename(inner))}:
             found.setdefault(text, set()).add(path)
-    # A name that two pictures share is not a name: `_refuse_stale` then reports both sides.
+    # A name that two images share is not a name: `_refuse_stale` then reports both sides.
     chosen = {row.id: next(iter(found[row.id])) for row in rows if len(found.get(row.id, ())) == 1}
-    refuse_duplicates(sample, ((path, repr(text)) for text, path in chosen.items()), "keep one row of each picture")
+    refuse_duplicates(sample, ((path, repr(text)) for text, path in chosen.items()), "keep one row of each image")
     names = {path: text for text, path in chosen.items()}
     there = [names.get(path, path.removeprefix(folder)) for path in paths]
     _refuse_stale(sample, [row.id for row in rows], places.root / name, there)
@@ -273,13 +271,13 @@ def _test_folder(places: _Places, name: str, sample: Path | None, rows: list[Row
 
 
 def _refuse_stale(sample: Path, ids: list[str], other: Path, others: list[str]) -> None:
-    """Raise UserError unless the sample submission and the test set name the same pictures."""
+    """Raise UserError unless the sample submission and the test set name the same images."""
     given, there = set(ids), set(others)
     sides = [(sample, sorted(given - there, key=natural_key)), (other, sorted(there - given, key=natural_key))]
     parts = [f"\n{len(names)} only in {path}:{listed(list(map(repr, names)))}" for path, names in sides if names]
     if parts:
         raise UserError(
-            f"{sample}: not the sample submission of the test pictures in {other}. Get the matching one, or correct "
+            f"{sample}: not the sample submission of the test images in {other}. Get the matching one, or correct "
             f"data.test or data.sample_submission.{''.join(parts)}"
         )
 

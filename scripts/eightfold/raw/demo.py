@@ -12,15 +12,15 @@ from PIL import Image
 from eightfold.core.files import write_text
 from eightfold.inputs.stratify import stratified
 
-PX = 32  # side of the pictures; the digits are 8 x 8
-HELD_BACK = 5  # one in this many is a test picture
+PX = 32  # side of the images; the digits are 8 x 8
+HELD_BACK = 5  # one in this many is a test image
 SEED = 0
 
 
 def write_demo(root: str | os.PathLike) -> None:
     """Write {train,test}/*.png, labels.csv and sample_submission.csv below ``root``, same bytes every time.
 
-    The labels of the test pictures go to held_back.csv BESIDE root, where the pipeline does not look.
+    The labels of the test images go to held_back.csv BESIDE root, where the pipeline does not look.
     """
     from sklearn.datasets import load_digits  # 1 s, and only the demo needs it
 
@@ -34,7 +34,7 @@ def write_demo(root: str | os.PathLike) -> None:
         for split, chosen in (("train", ~test), ("test", test)):
             (temporary / split).mkdir(parents=True)
             for row in np.flatnonzero(chosen):
-                picture(digits.images[row]).save(temporary / split / f"{names[row]}.png")
+                draw_digit(digits.images[row]).save(temporary / split / f"{names[row]}.png")
         known = [[names[row], labels[row]] for row in np.flatnonzero(~test)]
         held_back = [[names[row], labels[row]] for row in np.flatnonzero(test)]
         classes = sorted(set(labels))
@@ -48,7 +48,7 @@ def write_demo(root: str | os.PathLike) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def picture(digit: np.ndarray) -> Image.Image:
+def draw_digit(digit: np.ndarray) -> Image.Image:
     """Intensities 0..16 (8, 8) -> 8-bit grey (PX, PX), smoothly enlarged."""
     grey = Image.fromarray(np.rint(digit * (255 / 16)).astype(np.uint8))
     return grey.resize((PX, PX), Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""Which fold holds out which picture: pure functions of labels and a seed, and the table made of them."""
+"""Which fold holds out which image: pure functions of labels and a seed, and the table made of them."""
 
 import re
 from collections import Counter
@@ -23,14 +23,14 @@ def given_column(cells: Sequence[str], ids: Sequence[str]) -> np.ndarray:
     ]
     if bad:
         raise UserError(
-            f"the fold column has {len(bad)} cells that are not folds; allowed: 0, 1, 2, ... and -1 for a picture that "
+            f"the fold column has {len(bad)} cells that are not folds; allowed: 0, 1, 2, ... and -1 for an image that "
             f"always trains:{listed(bad)}"
         )
     fold = np.array([int(cell) for cell in cells], np.int64)
     absent = sorted(set(range(fold.max() + 1)) - set(fold.tolist()))
     if fold.max() < 0 or absent:
         raise UserError(
-            f"the fold column: no picture is in fold {', '.join(map(str, absent)) or '0'}; number folds from 0"
+            f"the fold column: no image is in fold {', '.join(map(str, absent)) or '0'}; number folds from 0"
         )
     return fold
 
@@ -39,7 +39,7 @@ def with_alike(unit: np.ndarray, pairs: np.ndarray, classes: Sequence, most: int
     """The units joined by pairs of rows (m, 2) that look alike; ``classes``: a value per row, its label or labels.
 
     A chain of look-alikes can run through a whole class, of X-rays or of plain tiles. So what would be larger than ``most``
-    rows, or would leave all pictures of a class in one unit, stays as it was.
+    rows, or would leave all images of a class in one unit, stays as it was.
     """
     joined = merged(len(unit), [*enumerate(unit.tolist()), *map(tuple, pairs.tolist())])
     kinds = np.unique(np.asarray(classes), return_inverse=True)[1]
@@ -70,8 +70,8 @@ def assign(table: pd.DataFrame, info: dict, split: dict, seed: int, near: np.nda
     """row, id, fold of every labelled row of a manifest; ``split``: method, folds and rare of the config; ``near``: pairs
     of rows (m, 2) that look alike.
 
-    Pictures of the same bytes, and those that look alike (see `with_alike`), share a fold, but for the methods fastai07 and
-    given, which are taken as they are. Raises UserError if a fold would be empty, a class has one picture and so cannot be in
+    Images of the same bytes, and those that look alike (see `with_alike`), share a fold, but for the methods fastai07 and
+    given, which are taken as they are. Raises UserError if a fold would be empty, a class has one image and so cannot be in
     both parts, or folds that are given tear a group.
     """
     rows = np.flatnonzero(table["split"] != "test")
@@ -84,9 +84,7 @@ def assign(table: pd.DataFrame, info: dict, split: dict, seed: int, near: np.nda
         fold = given_column(_column(labelled, "fold_given", "data.fold"), labelled["id"])
         _refuse_torn(labelled, fold)
     elif len(rows) < split["folds"]:
-        raise UserError(
-            f"split.folds is {split['folds']}, but there are {len(rows)} labelled pictures; use fewer folds"
-        )
+        raise UserError(f"split.folds is {split['folds']}, but there are {len(rows)} labelled images; use fewer folds")
     elif split["method"] == "fastai07":
         fold = fastai07(len(rows), split["folds"])
     elif split["method"] in ("grouped", "stratified_grouped"):
@@ -95,7 +93,7 @@ def assign(table: pd.DataFrame, info: dict, split: dict, seed: int, near: np.nda
         unit = units(labelled, "group")
         joined = with_alike(unit, alike, labelled["labels"], len(rows) // split["folds"])
         unit = joined if len(np.unique(joined)) >= split["folds"] else unit
-        # A unit goes by the group of its first picture, which no other unit has.
+        # A unit goes by the group of its first image, which no other unit has.
         fold = grouped(labelled["group"].to_numpy(str)[unit], split["folds"], seed, hot)
     else:
         fold = _dealt(labelled, info, split, seed, alike)
@@ -117,7 +115,7 @@ def straddling(folds: pd.DataFrame, near: np.ndarray) -> list[str]:
 
 
 def torn_groups(groups: Sequence[str], fold: np.ndarray) -> list[str]:
-    """The groups with pictures in several folds, in words; no group is the group of none."""
+    """The groups with images in several folds, in words; no group is the group of none."""
     of = pd.DataFrame({"group": groups, "fold": fold}).query("group != ''").groupby("group")["fold"].unique()
     return [f"{name}: folds {', '.join(map(str, sorted(found)))}" for name, found in of.items() if len(found) > 1]
 
@@ -135,8 +133,8 @@ def _refuse_torn(labelled: pd.DataFrame, fold: np.ndarray) -> None:
 def _column(labelled: pd.DataFrame, name: str, key: str) -> pd.Series:
     if name not in labelled or not (labelled[name] != "").all():
         empty = labelled["id"][labelled[name] == ""].tolist() if name in labelled else []
-        lacks = f"{len(empty)} pictures lack it:{listed(empty)}" if empty else f"the manifest has none; set {key}"
-        raise UserError(f"split.method needs a {name.split('_')[0]} of each labelled picture: {lacks}")
+        lacks = f"{len(empty)} images lack it:{listed(empty)}" if empty else f"the manifest has none; set {key}"
+        raise UserError(f"split.method needs a {name.split('_')[0]} of each labelled image: {lacks}")
     return labelled[name]
 
 
@@ -146,7 +144,7 @@ def _hot(labelled: pd.DataFrame, info: dict) -> np.ndarray:
 
 
 def _dealt(labelled: pd.DataFrame, info: dict, split: dict, seed: int, alike: np.ndarray) -> np.ndarray:
-    """`stratified` and `multilabel_stratified`: the first of pictures that are alike is dealt, the others follow."""
+    """`stratified` and `multilabel_stratified`: the first of images that are alike is dealt, the others follow."""
     unit = with_alike(units(labelled), alike, labelled["labels"], max(2, len(labelled) // (2 * split["folds"])))
     dealt = np.unique(unit)
     fold = np.full(len(labelled), ALWAYS_TRAIN, np.int64)
@@ -159,19 +157,19 @@ def _dealt(labelled: pd.DataFrame, info: dict, split: dict, seed: int, alike: np
         single = sorted(name for name, count in counts.items() if count == 1)
         if single and split.get("rare", "fail") == "fail":
             raise UserError(
-                f"{len(single)} classes have one picture, which cannot be both in train and in valid. Add pictures, "
+                f"{len(single)} classes have one image, which cannot be both in train and in valid. Add images, "
                 f"remove the class, set split.rare: train, which always trains on them, or set split.method: fastai07, "
                 f"which does not look at classes:{listed(single)}"
             )
         dealt = dealt[~np.isin(labelled["labels"].to_numpy(str)[dealt], single)] if single else dealt
         if len(dealt) < split["folds"]:
-            raise UserError(f"split.folds is {split['folds']}, but {len(dealt)} different pictures can be held out")
+            raise UserError(f"split.folds is {split['folds']}, but {len(dealt)} different images can be held out")
         fold[dealt] = stratified(labelled["labels"].to_numpy(str)[dealt], split["folds"], seed)
     return fold[unit]
 
 
 def check_learned(folds: pd.DataFrame, table: pd.DataFrame, info: dict, used: Sequence[str]) -> None:
-    """Raise UserError where a class has no picture among those that any of the folds in use trains on."""
+    """Raise UserError where a class has no image among those that any of the folds in use trains on."""
     learned = np.zeros(len(info["classes"]), bool)
     for fold in used or ["all"]:
         train, _ = train_valid_rows(folds, fold)
@@ -179,8 +177,8 @@ def check_learned(folds: pd.DataFrame, table: pd.DataFrame, info: dict, used: Se
     lost = [name for name, known in zip(info["classes"], learned, strict=True) if not known]
     if lost:
         raise UserError(
-            f"{len(lost)} classes have no picture to train on in fold {', '.join(used)}: all of theirs are held out. Use "
-            f"more folds (split.use), another split.method or seed, or add pictures:{listed(lost)}"
+            f"{len(lost)} classes have no image to train on in fold {', '.join(used)}: all of theirs are held out. Use "
+            f"more folds (split.use), another split.method or seed, or add images:{listed(lost)}"
         )
 
 

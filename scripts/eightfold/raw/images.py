@@ -1,4 +1,4 @@
-"""Any picture file to 8-bit RGB, upright. The one place that knows what Pillow does with odd files."""
+"""Any image file to 8-bit RGB, upright. The one place that knows what Pillow does with odd files."""
 
 import contextlib
 import importlib
@@ -21,8 +21,8 @@ SUFFIXES = frozenset(
 )
 MAX_PIXELS = 178_956_970  # more is a decompression bomb: half a gigabyte of RGB, and Pillow's own limit for an error
 THUMB = 16  # side of a thumbnail, pixels
-LARGE = 2**23  # pixels; larger pictures are decoded one at a time, or sixteen threads would need gigabytes each
-MAX_SCANS = 100  # of a progressive JPEG; each goes over the whole picture, and one of a few bytes may do so for hours
+LARGE = 2**23  # pixels; larger images are decoded one at a time, or sixteen threads would need gigabytes each
+MAX_SCANS = 100  # of a progressive JPEG; each goes over the whole image, and one of a few bytes may do so for hours
 MAX_ASPECT = 100  # a longer strip turns into a bomb when its SHORT side is resized to the training size
 
 # By content, not by suffix. Not every format Pillow knows: its EPS reader would run Ghostscript on the file, and TGA
@@ -33,7 +33,7 @@ _DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, MemoryError),
     *(RuntimeError, struct.error, zlib.error, Image.DecompressionBombError),
 )
-_UPRIGHT = {  # EXIF orientation -> what makes the picture upright
+_UPRIGHT = {  # EXIF orientation -> what makes the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -44,7 +44,7 @@ _UPRIGHT = {  # EXIF orientation -> what makes the picture upright
 }
 _ORIENTATION = 0x0112
 
-# Pillow's remarks on odd metadata and on pictures of half of MAX_PIXELS name no file, so they would only be noise.
+# Pillow's remarks on odd metadata and on images of half of MAX_PIXELS name no file, so they would only be noise.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -54,21 +54,21 @@ Span = tuple[float, float] | None  # the values that become black and white
 
 
 class BadImage(Exception):
-    """A file that is not a usable picture; the message is the reason, without the file's name."""
+    """A file that is not a usable image; the message is the reason, without the file's name."""
 
 
 def open_image(source: str | os.PathLike | BinaryIO, span: Span = None, short_side: int | None = None) -> Image.Image:
-    """The picture as upright 8-bit RGB, wholly decoded. Raises BadImage(reason), nothing else, on any damage."""
+    """The image as upright 8-bit RGB, wholly decoded. Raises BadImage(reason), nothing else, on any damage."""
     return decode(source, span, short_side)[0]
 
 
 def decode(
     source: str | os.PathLike | BinaryIO | bytes, span: Span = None, short_side: int | None = None
 ) -> tuple[Image.Image, str]:
-    """(upright RGB picture, Pillow mode that the file had). Of an animation, the first frame. Raises BadImage.
+    """(upright RGB image, Pillow mode that the file had). Of an animation, the first frame. Raises BadImage.
 
-    ``span``: the values that become black and white, where a picture has more than 8 bits; None: read off the file.
-    ``short_side``: what the picture will be resized to (px). A JPEG file is then decoded at a half, a quarter or an eighth of
+    ``span``: the values that become black and white, where an image has more than 8 bits; None: read off the file.
+    ``short_side``: what the image will be resized to (px). A JPEG file is then decoded at a half, a quarter or an eighth of
     its size, as its format allows, if that leaves twice as many pixels.
     Bytes may also be a .npy file of (H, W), (H, W, C) or (C, H, W) values, or a DICOM file (needs pydicom).
     """
@@ -95,14 +95,14 @@ def decode(
     except BadImage:
         raise
     except Image.UnidentifiedImageError as error:
-        raise BadImage("not a picture in any known format") from error
+        raise BadImage("not an image in any known format") from error
     except _DAMAGE as error:
         raise BadImage(" ".join(str(error).split()) or type(error).__name__) from error
     return rgb, mode
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:
-    """Grey thumbnail of an RGB picture, aspect lost: uint8 (THUMB, THUMB). It tells pictures that look alike."""
+    """Grey thumbnail of an RGB image, aspect lost: uint8 (THUMB, THUMB). It tells images that look alike."""
     small = image.resize((THUMB, THUMB), Image.Resampling.BOX, reducing_gap=2.0)
     return np.asarray(small.convert("L"))
 
@@ -131,7 +131,7 @@ def _check_scans(image: Image.Image) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1..8; 1 where the EXIF data are damaged, since the picture itself may be fine.
+    """EXIF orientation 1..8; 1 where the EXIF data are damaged, since the image itself may be fine.
 
     Asked after decoding, because Pillow turns TIFF files upright by itself then, and PNG may keep EXIF at the end.
     """
@@ -156,7 +156,7 @@ def _to_8_bit(grey: np.ndarray, span: Span = None) -> np.ndarray:
 
     ``span`` says which value is black and which is white.
     A 16-bit file says its range: 0..65535. Wider types do not, so it is read off the largest value: above 255 the
-    picture is 16-bit, floats up to 1 are fractions, the rest is 8-bit already. NaN is black, infinity white.
+    image is 16-bit, floats up to 1 are fractions, the rest is 8-bit already. NaN is black, infinity white.
     """
     if span is not None:
         return _stretched(grey, *span)
@@ -179,7 +179,7 @@ def _stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _array(content: bytes, span: Span) -> tuple[Image.Image, str]:
-    """A .npy file as a picture. Its mode is given as its type and channels, e.g. float32x2."""
+    """A .npy file as an image. Its mode is given as its type and channels, e.g. float32x2."""
     try:
         values = np.load(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # its header is read as Python, and raises whatever that can raise
@@ -188,13 +188,13 @@ def _array(content: bytes, span: Span) -> tuple[Image.Image, str]:
 
 
 def _drawn(values: np.ndarray, span: Span) -> tuple[Image.Image, str]:
-    """(H, W), (H, W, C) or (C, H, W) values as a picture of 1 to 4 channels, of which the fourth does not count."""
+    """(H, W), (H, W, C) or (C, H, W) values as an image of 1 to 4 channels, of which the fourth does not count."""
     if values.ndim == 3 and values.shape[2] > 4 and values.shape[0] <= 4:
         values = np.moveaxis(values, 0, 2)
     if values.ndim == 2:
         values = values[:, :, None]
     if values.ndim != 3 or values.shape[2] > 4 or not values.size or values.dtype.kind not in "buif":
-        raise BadImage(f"an array of {values.dtype} of shape {values.shape} is not a picture")
+        raise BadImage(f"an array of {values.dtype} of shape {values.shape} is not an image")
     _check_size(values.shape[1], values.shape[0])
     mode = f"{values.dtype}x{values.shape[2]}"
     if values.dtype == bool:
@@ -218,7 +218,7 @@ def _span_of(values: np.ndarray) -> tuple[float, float]:
 
 
 def _dicom(content: bytes, span: Span) -> tuple[Image.Image, str]:
-    """A DICOM file, of one frame, as a picture, by pydicom."""
+    """A DICOM file, of one frame, as an image, by pydicom."""
     try:
         pydicom = importlib.import_module("pydicom")
     except ImportError:
@@ -235,7 +235,7 @@ def _dicom(content: bytes, span: Span) -> tuple[Image.Image, str]:
             values = values * float(file.get("RescaleSlope", 1)) + float(file.get("RescaleIntercept", 0))
     except (*_DAMAGE, AttributeError) as error:
         raise BadImage(f"not a readable DICOM file ({error})") from error
-    picture, _ = _drawn(values, span)
+    drawn, _ = _drawn(values, span)
     if meaning == "MONOCHROME1":  # its least value is white
-        picture = ImageOps.invert(picture)
-    return picture, f"DICOM {meaning}"
+        drawn = ImageOps.invert(drawn)
+    return drawn, f"DICOM {meaning}"

@@ -1,4 +1,4 @@
-"""The manifest: a row per picture, each decoded once, and the identity of the data that everything else hangs on."""
+"""The manifest: a row per image, each decoded once, and the identity of the data that everything else hangs on."""
 
 import hashlib
 import logging
@@ -21,13 +21,13 @@ from eightfold.raw.stores import Store
 
 log = logging.getLogger("eightfold")
 
-READING = ("id", "bands", "range")  # what of the config says how an array becomes a picture
-WINDOW = 4096  # pictures handed to the threads at a time: bounds what waits in memory
+READING = ("id", "bands", "range")  # what of the config says how an array becomes an image
+WINDOW = 4096  # images handed to the threads at a time: bounds what waits in memory
 
 
 class Manifest(NamedTuple):
     """``table``: COLUMNS; ``rejected``: id, path, split, reason; ``info``: what manifest.json holds; ``thumbnails``: of
-    each row of the table, uint8 (rows, THUMB, THUMB), black where it has no picture."""
+    each row of the table, uint8 (rows, THUMB, THUMB), black where it has no image."""
 
     table: pd.DataFrame
     rejected: pd.DataFrame
@@ -36,7 +36,7 @@ class Manifest(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What one look at a file tells; ``problem`` is empty for a sound picture. Sizes in pixels, upright."""
+    """What one look at a file tells; ``problem`` is empty for a sound image. Sizes in pixels, upright."""
 
     width: int = 0
     height: int = 0
@@ -49,18 +49,18 @@ class Look(NamedTuple):
 
 
 def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lambda items, **_: items) -> Manifest:
-    """Find and decode every picture of the config ``data`` (defaults filled in, ``root`` set).
+    """Find and decode every image of the config ``data`` (defaults filled in, ``root`` set).
 
-    Bad labelled pictures are an error or are left out, as data.bad_images says; a test picture always keeps its row.
+    Bad labelled images are an error or are left out, as data.bad_images says; a test image always keeps its row.
     Raises UserError after having looked at everything, so that one run shows all that is to be fixed.
     """
     store = Store(data["root"], {key: data[key] for key in READING})
     rows, separator = candidates.find(data, store)
-    looks = list(progress(_look_at_all(store, rows, threads), total=len(rows), label="checking pictures"))
+    looks = list(progress(_look_at_all(store, rows, threads), total=len(rows), label="checking images"))
     rows = [row._replace(problem=row.problem or look.problem) for row, look in zip(rows, looks, strict=True)]
     _refuse_escapes(data["root"], [row.path for row, look in zip(rows, looks, strict=True) if look.escapes])
     if data["bad_images"] == "fail":
-        # A damaged test picture is the competition's affair; one that is not there is the user's.
+        # A damaged test image is the competition's affair; one that is not there is the user's.
         _refuse_bad(data["root"], [row for row, look in zip(rows, looks, strict=True) if _fatal(row, look)])
     kept = [(row, look) for row, look in zip(rows, looks, strict=True) if row.split == "test" or not row.problem]
     classes = _classes(data, rows, [row for row, _ in kept])
@@ -79,9 +79,9 @@ def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lamb
     rejected = pd.DataFrame(bad, columns=["id", "path", "split", "reason"])
     lost = [f"{path}: {reason}" for _, path, split, reason in bad if split == "test"]
     if lost:
-        log.warning("Warning: %d test pictures are unreadable and get the class prior:%s", len(lost), listed(lost))
+        log.warning("Warning: %d test images are unreadable and get the class prior:%s", len(lost), listed(lost))
     if len(bad) > len(lost):
-        log.warning("Warning: %d pictures are left out, see rejected.csv", len(bad) - len(lost))
+        log.warning("Warning: %d images are left out, see rejected.csv", len(bad) - len(lost))
     sample = data["sample_submission"]
     info = {
         "task": "single" if separator is None else "multi",
@@ -123,7 +123,7 @@ def _look_at_all(store: Store, rows: list[Candidate], threads: int) -> Iterator[
 
 
 def look_at(store: Store, path: str) -> Look:
-    """Read a picture once, hash it and decode it wholly."""
+    """Read an image once, hash it and decode it wholly."""
     if store.escapes(path):
         return Look(problem="a link that leads out of the data folder", escapes=True)
     try:
@@ -161,7 +161,7 @@ def _refuse_bad(root: str, bad: list[Candidate]) -> None:
     if bad:
         reasons = [f"{row.path}: {row.problem}" for row in bad]
         raise UserError(
-            f"{root}: {len(bad)} pictures cannot be used. Fix them, or set data.bad_images: skip, which leaves out "
+            f"{root}: {len(bad)} images cannot be used. Fix them, or set data.bad_images: skip, which leaves out "
             f"labelled ones and lists them in rejected.csv:{listed(reasons)}"
         )
 
@@ -175,14 +175,14 @@ def _classes(data: dict, rows: list[Candidate], kept: list[Candidate]) -> list[s
     where = os.path.join(data["root"], data["train"])
     if not classes:
         reasons = [f"{row.path}: {row.problem}" for row in rows if row.split == "train"]
-        raise UserError(f"{where}: no usable labelled picture (data.train) among {len(reasons)}:{listed(reasons)}")
+        raise UserError(f"{where}: no usable labelled image (data.train) among {len(reasons)}:{listed(reasons)}")
     if len(classes) == 1:
-        raise UserError(f"{where}: all pictures are of the one class {classes[0]!r}; a classifier needs two")
+        raise UserError(f"{where}: all images are of the one class {classes[0]!r}; a classifier needs two")
     strange = sorted(seen["valid"] - seen["train"])
     if strange:
         raise UserError(f"{data['root']}: {len(strange)} classes are in valid but not in train:{listed(strange)}")
     named = {name for row in rows if row.split == "train" for name in row.labels}
     if named > seen["train"]:
         gone = sorted(named - seen["train"])
-        log.warning("Warning: %d classes have no usable picture and are left out:%s", len(gone), listed(gone))
+        log.warning("Warning: %d classes have no usable image and are left out:%s", len(gone), listed(gone))
     return classes

@@ -3,7 +3,7 @@
 `train.zip/a/1.jpg` is a member of an archive, read where it lies and never unpacked to disk (so is `train.7z/a/1.jpg`,
 by py7zr, which has to hold all of an archive in memory); `train.json/4f29` is the
 record whose id is 4f29, `x.npy/7` the eighth array: both come as the bytes of a .npy file, which images.py decodes.
-`train.bson/42` is the picture of the document whose id is 42 (documents.py).
+`train.bson/42` is the image of the document whose id is 42 (documents.py).
 """
 
 import errno
@@ -28,7 +28,7 @@ from eightfold.raw.archives import bomb, refusal, zip_refusal
 from eightfold.raw.bson import Documents
 from eightfold.raw.images import BadImage
 
-MAX_MEMBER = 2**30  # bytes: twice the largest picture that images.py takes, as RGB
+MAX_MEMBER = 2**30  # bytes: twice the largest image that images.py takes, as RGB
 MAX_UNPACKED = 2**33  # bytes of a .7z archive, which can only be unpacked as a whole
 
 
@@ -209,7 +209,7 @@ def _is_litter(name: str) -> bool:
 
 
 class _Records:
-    """A JSON list of records, one a picture, whose bands (keys) are lists of numbers."""
+    """A JSON list of records, one an image, whose bands (keys) are lists of numbers."""
 
     def __init__(self, path: str, reading: dict, content: bytes | None = None):
         bands = reading["bands"] or []
@@ -229,7 +229,7 @@ class _Records:
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: not a readable JSON file ({error})") from error
         if not isinstance(self.records, list) or not all(isinstance(record, dict) for record in self.records):
-            raise UserError(f"{path}: not a list of records; as a table of pictures it must be [{{...}}, {{...}}]")
+            raise UserError(f"{path}: not a list of records; as a table of images it must be [{{...}}, {{...}}]")
         self.bands, self._rows = bands, {}
         if bands:
             missing = [number for number, record in enumerate(self.records, 1) if reading["id"] not in record]
@@ -258,12 +258,12 @@ class _Records:
                 raise BadImage(f"{band} has {values.size} values, which make no square")
             planes.append(values.reshape(side, side) if values.ndim == 1 else values)
         if len({plane.shape for plane in planes}) > 1 or planes[0].ndim != 2:
-            raise BadImage(f"bands of shapes {[plane.shape for plane in planes]} are not a picture")
+            raise BadImage(f"bands of shapes {[plane.shape for plane in planes]} are not an image")
         return as_npy(np.stack(planes, -1))
 
 
 class _Stack:
-    """A .npy file whose first axis counts pictures, read by memory map; the number of a picture is its name."""
+    """A .npy file whose first axis counts images, read by memory map; the number of an image is its name."""
 
     def __init__(self, path: str, reading: dict):
         try:
@@ -271,7 +271,7 @@ class _Stack:
         except Exception as error:  # its header is read as Python, and raises whatever that can raise
             raise UserError(f"{path}: not a readable .npy file ({error})") from error
         if self.arrays.ndim not in (3, 4):
-            raise UserError(f"{path}: an array of shape {self.arrays.shape} is not a stack of pictures")
+            raise UserError(f"{path}: an array of shape {self.arrays.shape} is not a stack of images")
 
     def names(self) -> list[str]:
         return [str(number) for number in range(len(self.arrays))]

@@ -1,4 +1,4 @@
-"""Tables of pictures, whatever file they come in (CSV, JSON records, COCO, a .npy of labels), as rows of text.
+"""Tables of images, whatever file they come in (CSV, JSON records, COCO, a .npy of labels), as rows of text.
 
 Everything is text: 007, 1e5, nan and numbers of 20 digits stay as written.
 """
@@ -23,11 +23,11 @@ from eightfold.raw.stores import Store, cell_text
 log = logging.getLogger("eightfold")
 
 ONES, ZEROS = {"1", "1.0", "True", "true"}, {"0", "0.0", "False", "false", ""}
-JOINTS = "|;,/~\t"  # what may join the labels of one picture where the data have no separator of their own
+JOINTS = "|;,/~\t"  # what may join the labels of one image where the data have no separator of their own
 
 
 class Row(NamedTuple):
-    """A picture as a table has it. ``place``: where it stands, for messages; ``file``: its path, if the table tells."""
+    """An image as a table has it. ``place``: where it stands, for messages; ``file``: its path, if the table tells."""
 
     place: str
     id: str
@@ -60,10 +60,10 @@ def rows(store: Store, data: dict, key: str, labelled: bool) -> list[Row]:
 
 
 def separator(data: dict, labelled: Collection[Row]) -> str | None:
-    """What joins the labels of a picture, None where each has one: the task is then single-label.
+    """What joins the labels of an image, None where each has one: the task is then single-label.
 
     The config tells by data.separator or data.multi. Without them a table of a column per class, or of annotations, is
-    of one label where no picture has several and, for columns, none has no label at all.
+    of one label where no image has several and, for columns, none has no label at all.
     """
     if data["separator"] is not None:
         return data["separator"]
@@ -73,14 +73,14 @@ def separator(data: dict, labelled: Collection[Row]) -> str | None:
         many = bool(several) or (isinstance(data["label"], list) and 0 in counts)
         if isinstance(data["label"], list) or data["source"] == "coco":
             log.info(
-                "labels per picture: %s, so the job is %s-label",
+                "labels per image: %s, so the job is %s-label",
                 dict(sorted(counts.items())),
                 "multi" * many or "single",
             )
     if not many and several:
         first = [f"{row.place}: {', '.join(row.labels)}" for row in labelled if len(row.labels) > 1]
         raise UserError(
-            f"{Path(data['root'], data['labels'])}: {len(first)} pictures have several labels, but data.multi is false; "
+            f"{Path(data['root'], data['labels'])}: {len(first)} images have several labels, but data.multi is false; "
             f"set it to true or null:{listed(first)}"
         )
     if not many:
@@ -198,7 +198,7 @@ def _numbers(store: Store, path: str, key: str) -> Table:
     except Exception as error:  # its header is read as Python, and raises whatever that can raise
         raise UserError(f"{table}: cannot be read as a .npy file ({error}); data.{key} names it") from error
     if labels.ndim != 1:
-        raise UserError(f"{table}: an array of shape {labels.shape}; a label a picture is wanted (data.{key})")
+        raise UserError(f"{table}: an array of shape {labels.shape}; a label an image is wanted (data.{key})")
     return Table(["id", "label"], [(f"row {n}", [str(n), cell_text(label)]) for n, label in enumerate(labels)])
 
 
@@ -215,7 +215,7 @@ def _documents(store: Store, path: str, key: str) -> Table:
 
 
 def _coco(store: Store, data: dict, key: str, labelled: bool) -> list[Row]:
-    """The images of a COCO file. A picture's labels are the different categories of its annotations."""
+    """The images of a COCO file. An image's labels are the different categories of its annotations."""
     table = Path(store.root, data[key])
 
     def field(entry: dict, name: str, what: str, of: str) -> object:

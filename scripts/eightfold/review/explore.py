@@ -102,12 +102,12 @@ def choose_sample(table: pd.DataFrame, info: dict, seed: int) -> list[tuple[str,
 def write_sample(path: str | os.PathLike, table: pd.DataFrame, info: dict, seed: int) -> None:
     """A sheet of random images, class by class, read from the data root. Same seed and data, same bytes."""
     sample, store = choose_sample(table, info, seed), Store(info["root"], info["reading"])
-    pictures, captions = [], []
+    shown, captions = [], []
     for name, row in sample:
-        picture = images.open_image(store.read(table["path"][row]), info["reading"]["range"])
-        picture.thumbnail((320, 320), reducing_gap=2.0)  # forty full-size photographs would fill the memory
-        pictures.append(np.asarray(picture))
+        image = images.open_image(store.read(table["path"][row]), info["reading"]["range"])
+        image.thumbnail((320, 320), reducing_gap=2.0)  # forty full-size photographs would fill the memory
+        shown.append(np.asarray(image))
         size = f"{table['width'][row]} × {table['height'][row]} px"
         captions.append(f"{name}\n{table['id'][row]}\n{size}")
     title = f"random images of {len({name for name, _ in sample})} of {len(info['classes'])} classes"
-    sheet(path, pictures, captions, columns=2 * EACH, title=title)
+    sheet(path, shown, captions, columns=2 * EACH, title=title)

@@ -1,4 +1,4 @@
-"""The last words on the terminal: the score and where to look, or what went wrong. Light: the Snakefile imports it."""
+"""The last words on the terminal: the score and where to look, or what went wrong. Must not import torch: the Snakefile imports it."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from eightfold.core.wording import baseline_name, share_error
 def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str:
     """Lines on a run's folder: its figures with standard errors, and the files that are there to look at.
 
-    new: the folder of the answers, where it was new pictures that were asked about.
+    new: the folder of the answers, where it was new images that were asked about.
     """
     run, lines = Path(run), []
     quick = not (run / "metrics.json").is_file()  # the first answer is all that there is
@@ -26,12 +26,12 @@ def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str
     error = share_error(accuracy, images)
     if error is not None:
         text = f"accuracy {accuracy:.4f} ± {error:.4f}" + (f", log loss {loss:.4f}" if loss is not None else "")
-        lines.append(f"{text}, on {images} pictures that had no part in training" + (f": {whose}" if whose else ""))
+        lines.append(f"{text}, on {images} images that had no part in training" + (f": {whose}" if whose else ""))
         shown = [
             (name, text) for name, text in (("accuracy", "accuracy"), ("log_loss", "log loss")) if name in baseline
         ]
         by = [f"{baseline_name(baseline, name)}: {text} {baseline[name]:.4f}" for name, text in shown]
-        lines += [f"without a look at the pictures: {', '.join(by)}"] if by else []
+        lines += [f"without a look at the images: {', '.join(by)}"] if by else []
     if new is None and quick:
         folder, there = run, {"report_quick.html": "look at", "submission_quick.csv": "submit"}
     elif new is None:

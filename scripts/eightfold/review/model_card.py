@@ -20,7 +20,7 @@ def _table(head: tuple, rows: list[tuple]) -> str:
 def _figures(metrics: Mapping, tables: Mapping) -> str:
     final, plain = metrics.get("final") or {}, metrics.get("no_tta") or {}
     if not final:
-        return "Not measured: all labelled pictures were trained on."
+        return "Not measured: all labelled images were trained on."
     images = final.get("images", 0)
     share, loss = share_error(final.get("accuracy"), images), tables.get("log_loss_se")
     errors = {
@@ -32,7 +32,7 @@ def _figures(metrics: Mapping, tables: Mapping) -> str:
         (name, f"{final[name]:.4f}{errors.get(name, '')}", f"{plain[name]:.4f}" if name in plain else "–")
         for name in numbers
     ]
-    intro = f"On {images} pictures that had no part in training (± is one standard error)."
+    intro = f"On {images} images that had no part in training (± is one standard error)."
     return f"{intro}\n\n{_table(('figure', 'final', 'without test-time augmentation'), rows)}"
 
 
@@ -53,7 +53,7 @@ def card(
     found = [row for row in tables.get("per_class", []) if row.get("recall") is not None]
     worst = sorted(found, key=lambda row: row["recall"])[:WORST]
     per_class = _table(
-        ("class", "pictures", "precision", "recall"),
+        ("class", "images", "precision", "recall"),
         [
             (
                 row["class"],
@@ -74,11 +74,11 @@ def card(
     return f"""# Model card: {_cell(run)}
 
 A {model["arch"]} ({_cell(start)}) trained by the eight steps of fast.ai's 2018 course to tell {len(classes)} classes apart
-{"(a picture may have several)" if multi_label else "(one a picture)"}: {shown}.
+{"(an image may have several)" if multi_label else "(one an image)"}: {shown}.
 
 ## Intended use
 
-- Pictures of the kind it was trained on, of these classes and no others. It has no answer for "none of them"{"" if multi_label else ": a picture of something else gets one of the classes all the same"}.
+- Images of the kind it was trained on, of these classes and no others. It has no answer for "none of them"{"" if multi_label else ": an image of something else gets one of the classes all the same"}.
 - As help for a person, or for a competition. Nobody has judged it for decisions about people, health or safety.
 
 ## Figures
@@ -93,7 +93,7 @@ A {model["arch"]} ({_cell(start)}) trained by the eight steps of fast.ai's 2018 
 
 ## Data
 
-{counts["train"]} pictures to train on, {counts["valid"]} in a validation folder, {counts["test"]} to predict, {counts["rejected"]} left out as unreadable.
+{counts["train"]} images to train on, {counts["valid"]} in a validation folder, {counts["test"]} to predict, {counts["rejected"]} left out as unreadable.
 Split: {folds.get("method", "–")}, folds in use: {"all (nothing held out)" if use == "all" else ", ".join(map(str, use))}.
 
 ## Training
@@ -101,13 +101,13 @@ Split: {folds.get("method", "–")}, folds in use: {"all (nothing held out)" if 
 {recipe}
 
 Seed {config["seed"]}, batches of {config["batch_size"]}, augmentation {config["augmentation"]["preset"]}; each prediction is the mean of
-{1 + config["tta"]["views"]} views of a picture.
+{1 + config["tta"]["views"]} views of an image.
 
 ## Limits
 
-- The figures hold for pictures that come as those above came; another camera, place or year is another question.
-- The pictures that measured it come from the same collection as those it learned from: duplicates among them flatter it.
-- {"The starting weights come from ImageNet: where the pictures do too, the figures are optimistic." if model["weights"] != "none" else "It started from random weights."}
+- The figures hold for images that come as those above came; another camera, place or year is another question.
+- The images that measured it come from the same collection as those it learned from: duplicates among them flatter it.
+- {"The starting weights come from ImageNet: where the images do too, the figures are optimistic." if model["weights"] != "none" else "It started from random weights."}
 - Probabilities are the network's own; look at the calibration before relying on them.
 
 ## Made with

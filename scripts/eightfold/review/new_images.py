@@ -22,7 +22,7 @@ def draw_answers(
     gives it, in its order. folder: where the ``files`` that were asked for lie. sure: the probability below which a frame is amber.
     """
     shown = list(answer.iloc[: len(images), :3].itertuples(index=False, name=None))  # path, prediction, probability
-    title = f"{Path(folder).name}: the first {len(shown)} of {len(answer)} pictures; amber: less than {sure:.0%} sure"
+    title = f"{Path(folder).name}: the first {len(shown)} of {len(answer)} images; amber: less than {sure:.0%} sure"
     sheet(
         path,
         images,

@@ -176,7 +176,7 @@ def lr_find_plot(path: str | os.PathLike, lr_find: dict) -> None:
         ax.plot(*thin(lrs, smoothed), color=BLUE, linewidth=2.2, label="smoothed")
         low, high, start = np.nanmin(smoothed), np.nanmax(smoothed), smoothed[np.isfinite(smoothed)][0]
         suggested = [rate for rate in (lr_find.get("suggestions") or {}).values() if rate]
-        if suggested and start > low:  # the fall is what matters: the blow-up after it may leave the picture
+        if suggested and start > low:  # the fall is what matters: the blow-up after it may leave the plot
             high = min(high, 2 * start - low)
         margin = max(high - low, 1e-6) * 0.2
         ax.set_ylim(max(0, low - margin), high + margin)
@@ -193,7 +193,7 @@ def lr_find_plot(path: str | os.PathLike, lr_find: dict) -> None:
             errors = [row["error"] for row in tried]
             style = {"color": INK, "fmt": "s-", "markersize": 4, "linewidth": 1.2, "capsize": 3}
             ax.errorbar(trials, means, errors, label="trained and judged on images held back (± 1 s.e.)", **style)
-            # What is judged matters most: the best of the trials and what is near it stay in the picture.
+            # What is judged matters most: the best of the trials and what is near it stay in the plot.
             best = min(means)
             low, high = min(low, best), max(high, 2.5 * best + max(errors))
             margin = (high - low) * 0.1

@@ -1,4 +1,4 @@
-"""Options of a stage, off unless asked for: softer targets, mixed pictures, classes of equal weight.
+"""Options of a stage, off unless asked for: softer targets, mixed images, classes of equal weight.
 
 Pure functions of arrays and of keys (seed, stage, step); `training` calls them in its loop and knows no option.
 """
@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from eightfold.core.randomness import generator
 
-MOST_WEIGHT = 100.0  # of a class against the mean: one picture of a rare class must not be the whole step
+MOST_WEIGHT = 100.0  # of a class against the mean: one image of a rare class must not be the whole step
 
 
 def balanced_weights(targets: np.ndarray, classes: int) -> np.ndarray:
-    """Weights that make classes count alike, as scikit-learn's "balanced": n / (classes * pictures of the class).
+    """Weights that make classes count alike, as scikit-learn's "balanced": n / (classes * images of the class).
 
-    targets (n,): float (classes,); their mean over the pictures is 1. Several labels, 0/1 (n, classes): (classes, 2),
-    of a label's absence and presence. A class without pictures weighs 1, none more than MOST_WEIGHT.
+    targets (n,): float (classes,); their mean over the images is 1. Several labels, 0/1 (n, classes): (classes, 2),
+    of a label's absence and presence. A class without images weighs 1, none more than MOST_WEIGHT.
     """
     if targets.ndim == 1:
         counts, kinds = np.bincount(targets, minlength=classes), classes
@@ -41,9 +41,9 @@ def loss_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def loss_for(stage: dict, targets: np.ndarray, rows: np.ndarray) -> Callable:
-    """(logits (n, classes), targets) -> mean loss over the pictures, so that parts of a batch add up to the whole.
+    """(logits (n, classes), targets) -> mean loss over the images, so that parts of a batch add up to the whole.
 
-    The targets given to it: class numbers (n,), or shares (n, classes) where pictures are mixed or have several
+    The targets given to it: class numbers (n,), or shares (n, classes) where images are mixed or have several
     labels. ``targets`` here: of every row of the manifest; the weights of classes are counted on ``rows``.
     """
     smoothing, classes, weights = stage.get("label_smoothing") or 0.0, classes_of(targets), None
@@ -68,7 +68,7 @@ def loss_for(stage: dict, targets: np.ndarray, rows: np.ndarray) -> Callable:
 
 
 def sampling_weights(targets: np.ndarray) -> np.ndarray:
-    """Chance of each picture (n,) to be drawn, so that every class is drawn as often; of several labels the rarest counts."""
+    """Chance of each image (n,) to be drawn, so that every class is drawn as often; of several labels the rarest counts."""
     if targets.ndim == 1:
         rarity = 1 / np.bincount(targets)[targets]
     else:
@@ -78,7 +78,7 @@ def sampling_weights(targets: np.ndarray) -> np.ndarray:
 
 
 def box(height: int, width: int, share: float, rng: np.random.Generator) -> tuple[slice, slice]:
-    """Rows and columns of a rectangle of ``share`` of the area and the picture's aspect, cut where it leaves the picture."""
+    """Rows and columns of a rectangle of ``share`` of the area and the image's aspect, cut where it leaves the image."""
     high, wide = (round(side * share**0.5) for side in (height, width))
     y, x = rng.integers(height), rng.integers(width)
     return (
@@ -90,9 +90,9 @@ def box(height: int, width: int, share: float, rng: np.random.Generator) -> tupl
 def mixed(
     inputs: torch.Tensor, targets: torch.Tensor, stage: dict, classes: int, seed: int, step: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch whose pictures are each mixed with another of it, and their targets as shares (n, classes).
+    """A batch whose images are each mixed with another of it, and their targets as shares (n, classes).
 
-    mixup (Zhang 2017) averages two pictures, cutmix (Yun 2019) pastes a rectangle; both given, each step takes one of
+    mixup (Zhang 2017) averages two images, cutmix (Yun 2019) pastes a rectangle; both given, each step takes one of
     them. The numbers are the parameter of the beta distribution of shares. Without either, the batch as it is.
     """
     alphas = {kind: stage[kind] for kind in ("mixup", "cutmix") if stage.get(kind)}

@@ -1,4 +1,4 @@
-"""How many pictures a run has, and how many bytes its large files take, before it has made them. Light."""
+"""How many images a run has, and how many bytes its large files take, before it has made them. Does not import torch."""
 
 import os
 from collections import Counter
@@ -12,9 +12,9 @@ from eightfold.core.files import read_json
 from eightfold.core.listing import files_below
 
 DEMO_IMAGES = 1797  # scikit-learn's digits
-ASPECT = 1.5  # long side of a picture over its short one, for what its pixels take: that of most cameras
-# Tables, and files that hold many pictures; of these, archives tell how many, the others once they have been looked at.
-NO_PICTURES = (".csv", ".json", ".txt", ".md", ".zip", ".7z", ".npy", ".bson")
+ASPECT = 1.5  # long side of an image over its short one, for what its pixels take: that of most cameras
+# Tables, and files that hold many images; of these, archives tell how many, the others once they have been looked at.
+NO_IMAGES = (".csv", ".json", ".txt", ".md", ".zip", ".7z", ".npy", ".bson")
 
 
 class Large(NamedTuple):
@@ -38,7 +38,7 @@ def images_of(plan: Plan) -> Counter:
     if not os.path.isdir(plan.root):
         return Counter()
     files = [name for name, _ in files_below(plan.root)]
-    found = [name for name in files + archived(Path(plan.root), files) if not name.lower().endswith(NO_PICTURES)]
+    found = [name for name in files + archived(Path(plan.root), files) if not name.lower().endswith(NO_IMAGES)]
     test = sum(name.startswith(str(plan.config["data"]["test"] or "test") + "/") for name in found)
     return Counter(labelled=len(found) - test, test=test) if found else Counter()
 

@@ -164,9 +164,7 @@ def _data(plan: Plan) -> Iterator[Finding]:
         yield Finding("data", BAD, message, "correct the keys, or put the files there")
         return
     count = images_of(plan).total()
-    yield Finding(
-        "data", OK, f"{plan.root}: {f'{count:,} pictures' if count else 'there, its pictures not counted yet'}"
-    )
+    yield Finding("data", OK, f"{plan.root}: {f'{count:,} images' if count else 'there, its images not counted yet'}")
 
 
 def _weights(plan: Plan) -> Iterator[Finding]:
@@ -197,9 +195,7 @@ def _disk(plan: Plan) -> Iterator[Finding]:
     images = images_of(plan)
     free = shutil.disk_usage("results").free
     if not images:
-        yield Finding(
-            "disk", NOTE, f"{_size(free)} free; what the run needs is known when its pictures are counted", ""
-        )
+        yield Finding("disk", NOTE, f"{_size(free)} free; what the run needs is known when its images are counted", "")
         return
     from eightfold.net import nets
 

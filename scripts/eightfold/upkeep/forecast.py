@@ -1,6 +1,6 @@
-"""What a run will cost: seconds, hours of a GPU and bytes, from what earlier jobs of this machine took. Light.
+"""What a run will cost: seconds, hours of a GPU and bytes, from what earlier jobs of this machine took. Does not import torch.
 
-A job's time is START + work * rate. Work is counted in what the job's time grows with (pictures, megapixels through the
+A job's time is START + work * rate. Work is counted in what the job's time grows with (images, megapixels through the
 network); the rate is the median over earlier jobs of the same kind and architecture, measured by Snakemake's benchmark files,
 or, where there was none, stated below.
 """
@@ -78,7 +78,7 @@ def planned(summary: Iterable[str], outputs: Mapping[str, re.Pattern]) -> list[J
 
 
 def work_of(rule: str, settings: Mapping, wildcards: Mapping[str, str], images: Counter) -> Work:
-    """The work of a job, from its rule, its settings and the number of pictures."""
+    """The work of a job, from its rule, its settings and the number of images."""
     whole, labelled = images.total(), images["labelled"]
     share = 1 / int(wildcards["part"].split("_of_")[1]) if "part" in wildcards else 1
     rule = rule.removesuffix("_part")
@@ -98,7 +98,7 @@ def work_of(rule: str, settings: Mapping, wildcards: Mapping[str, str], images: 
         whole_net = stage["train"] == "all"
         if rule == "train":
             epochs = stage_epochs(stage) * repeats(stage, batches)
-        else:  # more than one where there are few pictures
+        else:  # more than one where there are few images
             epochs = finder_steps(settings["lr_find"]["steps"], batches, stage) / batches
             epochs += trial_steps(stage, batches) / batches if settings.get("trials") else 0
         if not whole_net:
@@ -189,7 +189,7 @@ def table(plan: Plan, jobs: list[Job], results: Path) -> str:
     lines = [f"{'rule':<24}{'jobs':>6}{'seconds':>10}   estimate"]
     lines += [f"{rule:<24}{n:>6}{s:>10.0f}   {', '.join(sorted(of))}" for rule, (n, s, of) in rows.items()]
     total = sum(row[1] for row in rows.values())
-    lines.append(f"{'all':<24}{len(jobs):>6}{total:>10.0f}   one after another; {images.total():,} pictures")
+    lines.append(f"{'all':<24}{len(jobs):>6}{total:>10.0f}   one after another; {images.total():,} images")
     name = "GPU-hours" if gpu else "hours of the CPU as device (no GPU here; 0 GPU-hours)"
     lines.append(f"{name}: {device_s / 3600:.2g}")
     disk: Counter = Counter()
@@ -198,5 +198,5 @@ def table(plan: Plan, jobs: list[Job], results: Path) -> str:
     parts = ", ".join(f"{kind} {size:,.0f} MB" for kind, size in disk.items())
     lines.append(f"disk when all is there: {disk.total():,.0f} MB ({parts})")
     if not images:
-        lines.append("How many pictures there are is not known yet: seconds and disk leave them out")
+        lines.append("How many images there are is not known yet: seconds and disk leave them out")
     return "\n".join(lines)
