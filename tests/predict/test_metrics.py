@@ -101,6 +101,36 @@ def test_ranked_answers_by_their_definition(case, k):
     )
 
 
+def test_columns_without_both_kinds_of_rows_are_left_out_and_none_is_a_coin():
+    p, t = single(4, 30, 4)
+    only = np.where(t == 3, 0, t)  # class 3 never occurs: its column says nothing
+    both = [reference.roc_auc_score(only == c, p[:, c]) for c in range(3)]
+    np.testing.assert_allclose(metrics.roc_auc(p, only), np.mean(both))
+    found = [reference.average_precision_score(only == c, p[:, c]) for c in range(3)]
+    np.testing.assert_allclose(metrics.average_precision(p, only), np.mean(found))
+    for of in (metrics.roc_auc, metrics.average_precision):
+        assert of(p, np.ones(30, int)) == of(p[:, :2], np.zeros(30, int)) == of(p, np.zeros((30, 4))) == 0.5
+
+
+def test_scores_that_are_all_equal_order_nothing():
+    p, t = np.full((10, 2), 0.5), np.arange(10) % 5 == 0
+    assert metrics.roc_auc(p, t.astype(int)) == 0.5
+    np.testing.assert_allclose(metrics.average_precision(p, t.astype(int)), 0.2)  # the share of positive rows
+
+
+def test_kappa_and_balanced_accuracy_where_classes_are_absent():
+    one = np.ones(4, int)
+    assert metrics.quadratic_weighted_kappa(one, one) == metrics.balanced_accuracy(one, one) == 1.0
+    # Grades 2 and 3 do not occur; from 1 to 4 is three steps all the same.
+    said, truth = np.array([0, 4, 4, 1]), np.array([0, 4, 1, 1])
+    expected = reference.cohen_kappa_score(truth, said, weights="quadratic", labels=range(5))
+    np.testing.assert_allclose(metrics.quadratic_weighted_kappa(said, truth), expected)
+    np.testing.assert_allclose(expected, 1 - 9 / 24)
+    assert metrics.balanced_accuracy(np.array([0, 1, 2]), np.array([0, 0, 0])) == pytest.approx(
+        1 / 3
+    )  # no recall of 1, 2
+
+
 def test_the_clip_bounds_a_confident_mistake():
     p, t = np.array([[1.0, 0.0], [0.3, 0.7]]), np.array([1, 1])
     expected = -(np.log(0.01) + np.log(0.7)) / 2

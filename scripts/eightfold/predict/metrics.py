@@ -2,6 +2,11 @@
 
 ``METRICS`` is the table of those that a job may ask for by name. Some judge probabilities, some decisions: a class
 number per row, or 0/1 per row and class.
+
+Our own on purpose: scikit-learn's ROC AUC, average precision and kappa differ in the last digit, and so in the bytes of
+metrics.json; they have no value or a warning where a class is absent (ours: see `_by_column`), skip grades that do not
+occur, take 2 to 90 times as long in the searches of tuning.py, and 0.9 s to import in every job. The tests compare all
+with them.
 """
 
 import functools
