@@ -183,7 +183,12 @@ def test_what_learns_depends_on_files_of_activations_and_not_on_which_are_comput
 def test_what_makes_the_data_reaches_no_network():
     for script in ("manifest.py", "folds.py", "pixels.py", "draw.py", "report.py", "write_submission.py"):
         assert not [name for name in reached(script) if name.startswith(("eightfold/net/nets", "eightfold/train/"))]
-    assert any(name.startswith("eightfold/review/templates/") for name in reached("report.py"))
+
+
+@pytest.mark.parametrize(("script", "page"), [("report", "report"), ("quick_answer", "quick"), ("compare", "compare")])
+def test_a_page_reaches_its_template_and_no_other(script, page):
+    templates = [name for name in reached(f"{script}.py") if name.startswith("eightfold/review/templates/")]
+    assert templates == [f"eightfold/review/templates/{page}.html"]
 
 
 def messages(path) -> list[ast.Call]:

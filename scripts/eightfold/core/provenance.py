@@ -1,4 +1,8 @@
-"""What a rule's result depends on besides its inputs: the meaning of its code. Must not import torch: the Snakefile imports it."""
+"""What a rule's result depends on besides its inputs: the meaning of its code. It must not import torch: the Snakefile imports it.
+
+The digest of syntax trees is our own on purpose: Snakemake tracks a script by its bytes or time and what it imports not at
+all, so that a comment would train again and an edited library would not.
+"""
 
 import ast
 import functools

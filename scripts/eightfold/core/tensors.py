@@ -1,4 +1,7 @@
-"""Tensor files: safetensors (no pickle can hide in them), whole or absent, that carry what made them."""
+"""Tensor files: safetensors (no pickle can hide in them), whole or absent, that carry what made them.
+
+The writer is our own on purpose: the library's takes only tensors that are whole in memory, and activations need not be.
+"""
 
 import hashlib
 import itertools

@@ -1,4 +1,8 @@
-"""Rows dealt into parts that are alike: pure functions of labels, groups and a seed."""
+"""Rows dealt into parts that are alike: pure functions of labels, groups and a seed.
+
+The iterative stratification is our own on purpose: scikit-learn has none for several labels, and the same seed must deal
+the same folds for as long as a run is kept, whatever version of a package is installed.
+"""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,8 @@
-"""Pictures that are there twice: the same bytes, or nearly the same to the eye; and what that spoils."""
+"""Images that are there twice: the same bytes, or nearly the same to the eye; and what that spoils.
+
+The hash and its bands are our own on purpose: packages hash one image at a time and leave the search to the caller; ours
+hashes the thumbnails that are there already, all at once, and finds every near pair without comparing all.
+"""
 
 import os
 from collections import defaultdict
