@@ -91,7 +91,7 @@ def build(
 
 
 def describe(info: Mapping, folds: Sequence[Sequence[Network]], blend: Blend, crop: str, tuned: Mapping) -> dict:
-    """What a model's notes tell whoever uses it. info: the manifest's. crop: of augmentation. tuned: tuning.json."""
+    """The notes of a model, for whoever uses it. info: the manifest's. crop: of augmentation. tuned: tuning.json."""
     sizes = sorted({network.size for networks in folds for network in networks})
     networks = [
         {"fold": fold, "stage": network.stage, "network": network.name}

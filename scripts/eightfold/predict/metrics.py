@@ -196,8 +196,8 @@ def check_fit(name: str, task: str, classes: Sequence[str], ordered: bool = Fals
     if kind not in metric.fits:
         says = {
             "binary": "has two classes",
-            "single": "has one label a picture",
-            "multi": "has several labels a picture",
+            "single": "has one label per image",
+            "multi": "has several labels per image",
         }
         fitting = [other for other, entry in METRICS.items() if kind in entry.fits]
         raise UserError(f"metric: {name} does not fit a job that {says[kind]}; those that do: {', '.join(fitting)}")

@@ -15,19 +15,19 @@ from eightfold.raw import images
 
 
 def find(folder: str | os.PathLike, suffix: str = "") -> list[str]:
-    """Paths of the images below ``folder`` (known by an image's usual suffixes, or ``suffix``), relative to it and sorted.
+    """Paths of the images below ``folder`` (known by the usual suffixes of images, or ``suffix``), relative to it and sorted.
 
     Raises UserError when there is none, since an empty answer would look like success.
     """
     found = sorted(name for name, _ in files_below(folder))
     known = images.SUFFIXES | {os.path.splitext("x" + suffix)[1].lower()} - {""}
-    listed = [name for name in found if os.path.splitext(name)[1].lower() in known]
-    if not listed:
+    known_images = [name for name in found if os.path.splitext(name)[1].lower() in known]
+    if not known_images:
         suffixes = ", ".join(sorted(known))
         raise UserError(
             f"{folder}: none of its {len(found)} files is an image ({suffixes}); give a folder that has some"
         )
-    return listed
+    return known_images
 
 
 def pack(

@@ -1,4 +1,4 @@
-"""What is fitted on out-of-fold predictions, and never on a picture's own: temperature, clip, thresholds, cut points.
+"""What is fitted on out-of-fold predictions, and never on an image's own: temperature, clip, thresholds, cut points.
 
 Each is described by two figures besides the one before it: ``in_sample``, on the rows it was fitted on, and ``after``, where
 every row is answered by what was fitted on other parts of the rows. Only the second is honest, and only it decides.
