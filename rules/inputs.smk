@@ -211,7 +211,9 @@ def get_quick_activations(suffix):
 
 def get_benchmarks(wildcards):
     """The benchmark file of every job of the run but of the two that come after them, `timings` and `report`."""
-    return [str(getattr(rules, name).benchmark).format_map(values) for name, values in jobs_of(plan)]
+    found = [str(getattr(rules, name).benchmark).format_map(values) for name, values in jobs_of(plan)]
+    # Where results lie in a store, Snakemake's pattern begins with its own copy of the store.
+    return [path[path.index("results/") :] for path in found]
 
 
 def get_outputs():
