@@ -1,6 +1,5 @@
 """A linear stage from its files to its record: whose rows it takes, what it answers, and what is said of the choice."""
 
-import logging
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 
-from eightfold.core import runtime
 from eightfold.core.files import UserError, file_digest, write_json, write_table
 from eightfold.inputs import activations, dataset
 from eightfold.train import linear, linear_stage
@@ -141,14 +139,14 @@ def test_the_choice_of_the_strength_is_described():
     assert unheld["lr_source"].endswith("C = 0.001 by no inner folds, so the usual strength")
 
 
-def test_the_log_has_each_strength_and_the_figures(caplog, monkeypatch):
-    monkeypatch.setattr(runtime.log, "propagate", True)
-    caplog.set_level(logging.INFO)
+def test_the_log_has_each_strength_and_the_figures(monkeypatch):
+    said = []
+    monkeypatch.setattr(linear_stage, "log", SimpleNamespace(info=lambda text, *values: said.append(text % values)))
     fitted = linear_stage.Fitted(None, linear.Path([1e-3, 1e-2], [0.5, 0.25], 1e-2), 1.25)
     judged = {"train_loss_eval": 0.125, "metrics": {"accuracy": 0.75, "log_loss": 0.5}}
     linear_stage.log_fit(fitted, judged)
     linear_stage.log_fit(fitted._replace(path=linear.Path([], [], 1e-3)), judged | {"metrics": {}})
-    assert caplog.messages == [
+    assert said == [
         "strength C and log loss of inner folds: 1.0e-03 0.5000, 1.0e-02 0.2500; chosen: 1.0e-02",
         "train loss 0.1250, held out: accuracy 0.7500, log_loss 0.5000, 1.2 s",
         "strength C and log loss of inner folds: none could be tried; chosen: 1.0e-03",
