@@ -45,7 +45,7 @@ from scipy.stats import t as student  # noqa: E402
 from eightfold.config import schema  # noqa: E402
 from eightfold.config.resolve import check_yaml_file, resolve  # noqa: E402
 from eightfold.core.files import UserError, read_json, write_json, write_text  # noqa: E402
-from eightfold.net import nets  # noqa: E402
+from eightfold.net import starting_weights  # noqa: E402
 from eightfold.raw import demo, solar  # noqa: E402
 from eightfold.review import plots  # noqa: E402
 
@@ -195,7 +195,7 @@ def ours(method: str) -> Callable[[Cell], Measured]:
 def worker(script: str, cell: Cell, **asked: object) -> Measured:
     """A run of another script of this folder, which gets a JSON text and writes a submission; it prints a JSON object last."""
     model = resolve(check_yaml_file(ROOT / cell.data.config), cell.data.config)["model"]
-    out, mean_std = cell.folder / "submission.csv", nets.pretrained(model["arch"], "none", 0)[1:]
+    out, mean_std = cell.folder / "submission.csv", starting_weights.pretrained(model["arch"], "none", 0)[1:]
     given = {"root": str(cell.job.root), "suffix": cell.job.suffix, "size": cell.data.size, "seed": cell.seed}
     given |= {"arch": model["arch"], "weights": cell.job.weights, "mean": mean_std[0], "std": mean_std[1]}
     given |= {"out": str(out), "threads": cell.threads, **asked}

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 from eightfold.core.devices import computes_bfloat16
 from eightfold.core.runtime import keep_freed_memory
-from eightfold.net import nets
+from eightfold.net import starting_weights
 
 STRENGTHS = 10.0 ** np.arange(-5, 0.1, 0.5)
 
@@ -43,7 +43,9 @@ def main(given: dict) -> dict:
     keep_freed_memory()
     torch.set_num_threads(given["threads"])
     trunk = (
-        nets.pretrained(given["arch"], given["weights"], given["seed"])[0].eval().to(memory_format=torch.channels_last)
+        starting_weights.pretrained(given["arch"], given["weights"], given["seed"])[0]
+        .eval()
+        .to(memory_format=torch.channels_last)
     )
     root = Path(given["root"])
     known, asked = (

@@ -32,7 +32,7 @@ pixels.pack(folder, pixels.in_order(read, table["path"], {threads}))
 STEPS = {"manifest": MANIFEST, "folds": FOLDS, "pixels": PIXELS}
 HEAD = """
 import numpy as np, torch
-from eightfold.predict import metrics; from eightfold.net import nets; from eightfold.train import training
+from eightfold.predict import metrics; from eightfold.net import heads; from eightfold.train import training
 from eightfold.train.setting import How, Setting
 from eightfold.core.devices import Device
 here, rows = Device(torch.device("cpu"), torch.float32), np.arange(4096)
@@ -40,18 +40,18 @@ stage = {{"name": "x", "augment": False, "first_view": 1, "cycles": 1, "cycle_le
 values = torch.randn(4096, 1024)
 """
 TRAIN = """
-setting = Setting(nets.head(512, {classes}, 0), lambda rows, view: values[torch.from_numpy(rows)], rows % {classes},
+setting = Setting(heads.head(512, {classes}, 0), lambda rows, view: values[torch.from_numpy(rows)], rows % {classes},
                   rows[:3072], rows[3072:])
 training.train(setting, stage, [0.01], How(64, 0, here), folder / "{classes}", "x")
 """
 ACTIVATIONS = """
 import numpy as np, torch
 from pathlib import Path
-from eightfold.inputs import activations; from eightfold.net import nets
+from eightfold.inputs import activations; from eightfold.net import starting_weights
 from eightfold.core.devices import Device
 torch.set_num_threads({threads})
 here, folder = Device(torch.device("cpu"), torch.float32), Path({folder!r})
-trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none", 0)
+trunk, _, _ = starting_weights.pretrained("shufflenet_v2_x0_5", "none", 0)
 source = lambda rows, view: torch.zeros(len(rows), 3, 32, 32)
 def make(number):
     rows = np.arange(number)

@@ -14,7 +14,7 @@ from torch import nn
 from eightfold.core.devices import Device, device
 from eightfold.inputs import activations, pixels
 from eightfold.inputs.sources import Views
-from eightfold.net import nets
+from eightfold.net import heads, nets, starting_weights, trunks
 from eightfold.predict import prediction
 from eightfold.raw import images
 from eightfold.train import lr_finder, training
@@ -22,7 +22,7 @@ from eightfold.train.setting import How, Setting
 
 SIZE, BATCH = 224, 64
 AUGMENTATION = {"preset": "side_on", "max_zoom": 1.1, "max_rotate": 10, "max_light": 0.05, "crop": "random"}
-MEAN, STD = nets.IMAGENET_MEAN, nets.IMAGENET_STD
+MEAN, STD = starting_weights.IMAGENET_MEAN, starting_weights.IMAGENET_STD
 STAGE = {
     "name": "bench",
     "augment": True,
@@ -44,8 +44,8 @@ def views(bench: Bench, size: int = SIZE) -> Views:
     return Views(bench.packed, size, AUGMENTATION, 0, MEAN, STD, here())
 
 
-def trunk(arch: str) -> nets.Trunk:
-    return nets.pretrained(arch, "none", 0)[0]
+def trunk(arch: str) -> trunks.Trunk:
+    return starting_weights.pretrained(arch, "none", 0)[0]
 
 
 def wait() -> None:
@@ -224,7 +224,7 @@ def activations_share_of_matmul(bench: Bench) -> Found:
 
 def setting(bench: Bench):
     source = views(bench, 128)
-    net = nets.Net(trunk("resnet34"), nets.head(512, 2, 0))
+    net = nets.Net(trunk("resnet34"), heads.head(512, 2, 0))
     return net, source, np.arange(96) % 2, np.arange(64), np.arange(64, 96)
 
 
@@ -255,7 +255,7 @@ def head_epoch_vs_fastai(bench: Bench) -> Found:
     _, source, *split = setting(bench)
     computed = activations.compute(trunk("resnet34"), source, np.arange(96), [0, 1], here())
     cached = {view: torch.cat(list(values.pieces)) for view, values in computed.items()}
-    head = nets.head(512, 2, 0)
+    head = heads.head(512, 2, 0)
 
     def ours() -> None:
         epoch(bench, head, lambda rows, view: cached[view][torch.from_numpy(rows)].to(here().device), split, [1e-3])

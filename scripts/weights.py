@@ -4,12 +4,12 @@ from eightfold.core import tensors
 from eightfold.core.files import file_digest, identity_of, write_json
 from eightfold.core.randomness import seed_for
 from eightfold.core.runtime import job, log
-from eightfold.net import nets
+from eightfold.net import starting_weights
 
 with job(snakemake.log[0], snakemake.threads):
     settings = snakemake.params.settings
     seed = seed_for(settings.get("seed", 0), "weights")
-    trunk, mean, std = nets.pretrained(settings["arch"], settings["weights"], seed)
+    trunk, mean, std = starting_weights.pretrained(settings["arch"], settings["weights"], seed)
     state = {f"trunk.{name}": value for name, value in trunk.state_dict().items()}
     tensors.save(snakemake.output.trunk, state, identity_of(settings, snakemake.params.code))
     identity = {"digest": file_digest(snakemake.output.trunk), "mean": mean, "std": std, "features": trunk.features}

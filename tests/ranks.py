@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from eightfold.core import tensors
 from eightfold.core.devices import device
 from eightfold.core.runtime import job
-from eightfold.net import nets
+from eightfold.net import heads, nets, trunks
 from eightfold.train import distributed, training
 from eightfold.train.setting import How, Setting
 
@@ -50,7 +50,7 @@ def network() -> nets.Net:
     torch.manual_seed(0)
     early = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), StochasticDepth(0.2))
     late = nn.Sequential(nn.Conv2d(8, 12, 3, 2, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU())
-    return nets.Net(nets.Trunk(early, late, 12), nets.head(12, 2, 7)).double()
+    return nets.Net(trunks.Trunk(early, late, 12), heads.head(12, 2, 7)).double()
 
 
 def images(rows: np.ndarray, view: int) -> torch.Tensor:

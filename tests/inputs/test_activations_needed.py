@@ -14,7 +14,7 @@ from eightfold.inputs import activations, activations_needed
 from eightfold.inputs.activations_needed import choose_rows, compute_missing, read_earlier
 from eightfold.inputs.pixels import Pixels, pack
 from eightfold.inputs.sources import Views
-from eightfold.net import inference, nets
+from eightfold.net import inference, starting_weights
 
 CPU = Device(torch.device("cpu"), torch.float32)
 SETTINGS = {"size": 32, "device": {"kind": "cpu", "precision": "float32"}}
@@ -79,7 +79,7 @@ def given(tmp_path_factory):
     folder = tmp_path_factory.mktemp("given")
     random = np.random.default_rng(0)
     pack(folder / "pixels", [random.integers(0, 256, (36, 36 + n, 3), np.uint8) for n in range(5)])
-    trunk, mean, std = nets.pretrained("shufflenet_v2_x0_5", "none", seed=2)
+    trunk, mean, std = starting_weights.pretrained("shufflenet_v2_x0_5", "none", seed=2)
     state = {f"trunk.{name}": value for name, value in trunk.state_dict().items()}
     tensors.save(folder / "trunk.safetensors", state, "made by this test")
     record = {
@@ -106,7 +106,7 @@ def test_they_are_the_trunks_outputs_on_these_views(given, settings, augmentatio
     rows = np.array([4, 0, 2])
     with compute_missing(given, SETTINGS | settings, rows, views) as computed:
         found = {view: torch.cat(list(pieces.pieces)) for view, pieces in computed.items()}
-    trunk, mean, std = nets.pretrained("shufflenet_v2_x0_5", "none", seed=2)
+    trunk, mean, std = starting_weights.pretrained("shufflenet_v2_x0_5", "none", seed=2)
     pixels = Pixels(given.pixels.parent)
     source = Views(pixels, 32, augmentation, settings.get("seed", 0), mean, std, CPU)
     assert sorted(found) == views

@@ -16,7 +16,7 @@ from torch import nn
 from eightfold.config import plan
 from eightfold.config.resolve import resolve
 from eightfold.core.files import UserError
-from eightfold.net import nets, timm_nets
+from eightfold.net import folding, heads, nets, starting_weights, timm_nets, trunks
 from eightfold.review import insight
 
 ROOT = Path(__file__).parents[2]
@@ -28,11 +28,11 @@ timm = pytest.mark.skipif(not plan.installed("timm"), reason="timm (envs/require
 def test_without_timm_the_list_to_install_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match=r"needs the package timm.*envs/requirements-extra\.txt"):
-        nets.pretrained(SMALL, "none", 0)
+        starting_weights.pretrained(SMALL, "none", 0)
 
 
 def test_timm_is_imported_only_where_it_is_used():
-    code = "import sys; from eightfold.net import nets; nets.trunk_of('squeezenet1_1'); sys.exit('timm' in sys.modules)"
+    code = "import sys; from eightfold.net import trunks; trunks.trunk_of('squeezenet1_1'); sys.exit('timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT / "scripts").returncode == 0
 
 
@@ -50,7 +50,7 @@ def test_the_version_of_timm_is_part_of_what_weights_are(monkeypatch):
 def test_a_trunk_is_the_network_s_own_last_map_in_three_groups(arch):
     import timm
 
-    trunk, mean, std = nets.pretrained(arch, "none", 3)
+    trunk, mean, std = starting_weights.pretrained(arch, "none", 3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         model = timm.create_model(arch.removeprefix("timm/"), num_classes=0, global_pool="").eval()
@@ -63,16 +63,16 @@ def test_a_trunk_is_the_network_s_own_last_map_in_three_groups(arch):
         expected, found = caught[0], trunk.eval()(x)
     torch.testing.assert_close(found, torch.cat([expected.amax((2, 3)), expected.mean((2, 3))], 1))
     with torch.inference_mode():
-        torch.testing.assert_close(nets.folded(trunk)(x), found, rtol=1e-4, atol=1e-4)  # as predictions are made
+        torch.testing.assert_close(folding.folded(trunk)(x), found, rtol=1e-4, atol=1e-4)  # as predictions are made
     assert found.shape[1] == 2 * trunk.features
     assert (mean, std) == (tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"]))
     early, late = ({id(p) for p in group.parameters()} for group in (trunk.early, trunk.late))
     assert not early & late and early | late == {id(p) for p in trunk.parameters()}
     first_late = next(name for name, p in trunk.model.named_parameters() if id(p) in late)
     assert first_late.startswith(CUTS[arch])
-    net = nets.Net(trunk, nets.head(trunk.features, 2, 0))
+    net = nets.Net(trunk, heads.head(trunk.features, 2, 0))
     assert len(nets.groups(net)) == 3 and insight.grad_cam(net, x, [0, 1]).shape == (2, 64, 64)
-    outline = nets.trunk_outline(arch)
+    outline = trunks.trunk_outline(arch)
     outline.load_state_dict(trunk.state_dict(), strict=True, assign=True)
     with torch.inference_mode():
         assert torch.equal(outline.eval()(x), found)
@@ -80,7 +80,7 @@ def test_a_trunk_is_the_network_s_own_last_map_in_three_groups(arch):
 
 @timm
 def test_freezing_and_batchnorm_are_as_for_every_network():
-    net = nets.Net(nets.trunk_of(SMALL), nets.head(96, 2, 0))
+    net = nets.Net(trunks.trunk_of(SMALL), heads.head(96, 2, 0))
     norms = [module for module in net.trunk.modules() if isinstance(module, nn.BatchNorm2d)]
     nets.set_training(net, bn_freeze=True)
     assert norms and not any(norm.training for norm in norms) and net.trunk.training
@@ -102,10 +102,10 @@ def test_weights_come_from_a_file_with_or_without_a_classifier(tmp_path, suffix)
     model, path = timm.create_model("test_resnet", num_classes=5), str(tmp_path / f"weights{suffix}")
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(state, path) if suffix == ".safetensors" else torch.save({"state_dict": state}, path)
-    trunk = nets.pretrained(SMALL, path, 0)[0]
+    trunk = starting_weights.pretrained(SMALL, path, 0)[0]
     assert all(torch.equal(value, state[name.removeprefix("model.")]) for name, value in trunk.state_dict().items())
     with pytest.raises(UserError, match=r"does not fit model\.arch timm/test_efficientnet"):
-        nets.pretrained("timm/test_efficientnet", path, 0)
+        starting_weights.pretrained("timm/test_efficientnet", path, 0)
 
 
 @timm
@@ -113,11 +113,11 @@ def test_what_timm_lacks_or_cannot_serve_is_refused(monkeypatch):
     import timm
 
     with pytest.raises(UserError, match=r"timm has no network 'resnet35'; it has resnet"):
-        nets.trunk_of("timm/resnet35")
+        trunks.trunk_of("timm/resnet35")
     with pytest.raises(UserError, match=r"'timm/test_vit' has no convolutional trunk"):
-        nets.trunk_of("timm/test_vit")
+        trunks.trunk_of("timm/test_vit")
     with pytest.raises(UserError, match=r"timm/test_resnet has no weights 'IMAGENET1K_V1'; it has DEFAULT"):
-        nets.pretrained(SMALL, "IMAGENET1K_V1", 0)
+        starting_weights.pretrained(SMALL, "IMAGENET1K_V1", 0)
     create = timm.create_model
 
     def offline(name, pretrained=False, **options):
@@ -127,7 +127,7 @@ def test_what_timm_lacks_or_cannot_serve_is_refused(monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(UserError, match=r"weights of 'test_resnet' could not be had \(no route.*give its path"):
-        nets.pretrained(SMALL, "DEFAULT", 0)
+        starting_weights.pretrained(SMALL, "DEFAULT", 0)
 
 
 @timm
@@ -144,7 +144,7 @@ def test_default_weights_are_asked_of_timm_by_name(monkeypatch):
         return model
 
     monkeypatch.setattr(timm, "create_model", hub)
-    trunk, *_ = nets.pretrained("timm/test_resnet.r160_in1k", "DEFAULT", 0)
+    trunk, *_ = starting_weights.pretrained("timm/test_resnet.r160_in1k", "DEFAULT", 0)
     assert ("test_resnet.r160_in1k", True) in asked
     assert (trunk.model.conv1[0].weight == 0.5).all()
 

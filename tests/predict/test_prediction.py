@@ -12,7 +12,7 @@ from eightfold.core import shards, tensors
 from eightfold.core.devices import Device
 from eightfold.core.files import UserError, file_digest, write_json
 from eightfold.inputs import activations, pixels
-from eightfold.net import inference, nets
+from eightfold.net import heads, inference, nets, starting_weights
 from eightfold.net.scoring import probabilities_of
 from eightfold.predict import finished, prediction
 
@@ -71,8 +71,8 @@ def images(rows, view):
 
 
 def test_heads_on_one_trunk_see_each_view_once_and_say_what_each_whole_network_says(monkeypatch):
-    trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none", 2)
-    heads, rows = [nets.head(trunk.features, 3, seed) for seed in (1, 2)], np.array([7, 3, 9, 1, 4])
+    trunk, _, _ = starting_weights.pretrained("shufflenet_v2_x0_5", "none", 2)
+    several, rows = [heads.head(trunk.features, 3, seed) for seed in (1, 2)], np.array([7, 3, 9, 1, 4])
     seen = []
 
     def source(rows, view):
@@ -80,9 +80,9 @@ def test_heads_on_one_trunk_see_each_view_once_and_say_what_each_whole_network_s
         seen.append((view, len(rows)))
         return images(rows, view)
 
-    found = prediction.logits_of_heads(trunk, heads, source, rows, 3, CPU)
+    found = prediction.logits_of_heads(trunk, several, source, rows, 3, CPU)
     assert seen == [(0, 5), (1, 5), (2, 5)]
-    for head, of_head in zip(heads, found, strict=True):
+    for head, of_head in zip(several, found, strict=True):
         assert of_head.shape == (3, 5, 3) and of_head.dtype == torch.float32
         net = nets.Net(trunk, head).eval()
         with torch.no_grad():
@@ -90,29 +90,29 @@ def test_heads_on_one_trunk_see_each_view_once_and_say_what_each_whole_network_s
         torch.testing.assert_close(of_head, expected, rtol=1e-4, atol=1e-5)
     monkeypatch.setattr(inference, "BATCH", 2)
     monkeypatch.setattr(prediction, "BATCH", 2)
-    for of_head, again in zip(found, prediction.logits_of_heads(trunk, heads, images, rows, 3, CPU), strict=True):
+    for of_head, again in zip(found, prediction.logits_of_heads(trunk, several, images, rows, 3, CPU), strict=True):
         torch.testing.assert_close(again, of_head)
 
 
 @pytest.fixture
 def fold(tmp_path):
     """The files of a fold: a head on the starting trunk, all layers with a snapshot, a linear head on the trunk of those."""
-    trunks = [nets.pretrained("shufflenet_v2_x0_5", "none", seed)[0] for seed in range(3)]
+    trunks = [starting_weights.pretrained("shufflenet_v2_x0_5", "none", seed)[0] for seed in range(3)]
     features = trunks[0].features
-    heads = [nets.head(features, 2, 1), nets.head(features, 2, 2), nets.head(features, 2, 3)]
-    heads.append(torch.nn.Linear(2 * features, 2))
+    made = [heads.head(features, 2, 1), heads.head(features, 2, 2), heads.head(features, 2, 3)]
+    made.append(torch.nn.Linear(2 * features, 2))
 
     def named(part, module):
         return {f"{part}.{name}": value for name, value in module.state_dict().items()}
 
     files = {
         "start": named("trunk", trunks[0]),
-        "head/checkpoint": named("head", heads[0]),
+        "head/checkpoint": named("head", made[0]),
         "all/snapshots": {
-            f"snapshot1.{name}": value for name, value in (named("trunk", trunks[1]) | named("head", heads[1])).items()
+            f"snapshot1.{name}": value for name, value in (named("trunk", trunks[1]) | named("head", made[1])).items()
         },
-        "all/checkpoint": named("trunk", trunks[2]) | named("head", heads[2]),
-        "last/checkpoint": named("head", heads[3]),
+        "all/checkpoint": named("trunk", trunks[2]) | named("head", made[2]),
+        "last/checkpoint": named("head", made[3]),
     }
     for name, state in files.items():
         tensors.save(tmp_path / f"{name}.safetensors", state, "id")
@@ -127,7 +127,7 @@ def fold(tmp_path):
         {"stage": "last", "size": 48, "train": "head", "trunk": "all", "networks": ["end"]},
     ]
     nets_of = {"head.end": (0, 0), "all.cycle1": (1, 1), "all.end": (2, 2), "last.end": (2, 3)}
-    whole = {key: nets.Net(trunks[trunk], heads[head]).eval() for key, (trunk, head) in nets_of.items()}
+    whole = {key: nets.Net(trunks[trunk], made[head]).eval() for key, (trunk, head) in nets_of.items()}
     checkpoints = {name: str(tmp_path / name / "checkpoint.safetensors") for name in ("head", "all", "last")}
     snapshots = {"all": str(tmp_path / "all" / "snapshots.safetensors")}
     return candidates, checkpoints, snapshots, str(tmp_path / "start.safetensors"), whole
@@ -220,7 +220,7 @@ def test_views_of_each_size_come_from_the_pixels_for_it(tmp_path):
 
 
 def test_activations_are_computed_batch_by_batch_when_they_are_written(tmp_path):
-    trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none", 2)
+    trunk, _, _ = starting_weights.pretrained("shufflenet_v2_x0_5", "none", 2)
     asked, rows = [], np.arange(2 * shards.BATCH + 7)
 
     def source(some, view):

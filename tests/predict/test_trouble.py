@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from eightfold.core.devices import Device
-from eightfold.net import nets, scoring
+from eightfold.net import heads, scoring
 from eightfold.net.scoring import mean_and_error
 from eightfold.predict import ensembles, evaluation, metrics
 from eightfold.train import training
@@ -47,7 +47,7 @@ def one_run(digits, trouble: str, seed: int, folder) -> tuple[np.ndarray, np.nda
         )
         return values[torch.as_tensor(rows)] + 0.5 * noise * (view > 0)
 
-    net, found = nets.head(32, 10, seed), []
+    net, found = heads.head(32, 10, seed), []
     rate, options, wrong = TROUBLES[trouble]
     lies = classes.copy()
     lost = np.random.default_rng(seed).choice(TRAIN, int(wrong * len(TRAIN)), replace=False)

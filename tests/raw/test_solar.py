@@ -16,7 +16,7 @@ from eightfold.config import plan
 from eightfold.config.resolve import check_yaml_file, resolve
 from eightfold.core import tensors
 from eightfold.core.files import UserError
-from eightfold.net import nets
+from eightfold.net import starting_weights
 from eightfold.raw import manifest, solar
 
 PACKAGES = "needs envs/requirements-solar.txt"
@@ -190,7 +190,7 @@ def test_weights_of_another_package_s_names_give_timm_s_network(tmp_path):
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     again = timm.create_model("tf_efficientnet_lite0").eval()
     again.load_state_dict(tensors.load(path), strict=True)
-    trunk, mean, std = nets.pretrained(solar.ARCH, str(path), 0)
+    trunk, mean, std = starting_weights.pretrained(solar.ARCH, str(path), 0)
     with torch.inference_mode():
         assert torch.equal(again(x), model(x))
         last = model.forward_features(x)
@@ -257,7 +257,7 @@ def test_the_real_weights_see_defects_where_random_ones_see_less(laid_out):
     y = np.array([row[1] == "defective" for row in chosen])
     areas = {}
     for weights in (str(folder / "tf_efficientnet_lite0.safetensors"), "none"):
-        trunk = nets.pretrained(solar.ARCH, weights, 0)[0].eval()
+        trunk = starting_weights.pretrained(solar.ARCH, weights, 0)[0].eval()
         with torch.inference_mode():
             features = torch.cat([trunk(part) for part in x.split(60)]).numpy()
         fit = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=1000))

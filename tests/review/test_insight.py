@@ -8,7 +8,7 @@ import torch
 from test_review import images_of
 from torch import nn
 
-from eightfold.net import nets
+from eightfold.net import nets, trunks
 from eightfold.review import insight
 from eightfold.review.sheets import GREEN, RED
 
@@ -20,7 +20,7 @@ def network():
     with torch.no_grad():
         head.weight.zero_()
         head.weight[0, 3], head.weight[1, 4] = 1.0, 1.0  # the averages of channels 0 and 1
-    return nets.Net(nets.Trunk(early, late, 3), head)
+    return nets.Net(trunks.Trunk(early, late, 3), head)
 
 
 def corner(rows, view):

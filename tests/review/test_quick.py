@@ -14,7 +14,7 @@ from eightfold.config.plan import Plan
 from eightfold.config.resolve import resolve
 from eightfold.core import tensors
 from eightfold.core.files import read_json
-from eightfold.net import nets
+from eightfold.net import checkpoint_parts, heads, nets, trunks
 from eightfold.predict import metrics
 from eightfold.review import quick, report_stages
 
@@ -107,7 +107,7 @@ def test_quick_answers_the_samples_rows_and_the_run_goes_on_from_its_files(image
     assert told["final"]["log_loss"] == pytest.approx(stage["metrics"]["log_loss"])
     assert stage["strength"]["chosen"] in stage["strength"]["tried"] and stage["snapshots"] == 0
     assert set(tensors.load(run / "fold0/linear/checkpoint.safetensors")) == {"head.weight", "head.bias"}
-    assert isinstance(nets.load_head(run / "fold0/linear/checkpoint.safetensors"), nets.LinearHead)
+    assert isinstance(checkpoint_parts.load_head(run / "fold0/linear/checkpoint.safetensors"), heads.LinearHead)
     history = pd.read_csv(run / "fold0/linear/history.csv")
     assert len(history) == 1 and history["valid_loss"][0] == pytest.approx(told["final"]["log_loss"])
     assert len(pd.read_csv(run / "fold0/linear/batches.csv")) == 0
@@ -162,7 +162,9 @@ def test_a_recipe_for_fine_tuning_that_stops_by_itself_and_ends_with_a_linear_st
         assert len(losses) in (2, 3) and len(told[name]["cycle_ends"]) == np.argmin(losses) + 1
         assert epochs == told[name]["cycle_ends"][-1] <= len(pd.read_csv(run / name / "history.csv"))
     assert told["linear"]["images"]["train"] == told["last"]["images"]["train"] == 24
-    blocks = len(nets.rate_groups(nets.Net(nets.trunk_outline("shufflenet_v2_x0_5"), nets.head(1024, 2, 0)), options))
+    blocks = len(
+        nets.rate_groups(nets.Net(trunks.trunk_outline("shufflenet_v2_x0_5"), heads.head(1024, 2, 0)), options)
+    )
     assert told["all"]["lr"] == pytest.approx([1e-4 * 0.7 ** (blocks - 1 - i) for i in range(blocks)]) and blocks > 10
     # The last one looks through the trunk that was tuned.
     wide = [tensors.load(run / name / "checkpoint.safetensors")["head.weight"] for name in ("linear", "last")]

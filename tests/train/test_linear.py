@@ -9,10 +9,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from eightfold.core import tensors
-from eightfold.core.files import UserError
 from eightfold.inputs import dataset, stratify
-from eightfold.net import nets, scoring
+from eightfold.net import scoring
 from eightfold.train import linear
 
 
@@ -307,35 +305,3 @@ def test_images_of_the_same_bytes_share_an_inner_fold_and_too_few_give_none():
     inner = linear.inner_folds(np.full(40, -1), twice, np.arange(40) % 2, 0)
     assert (inner[:20] == inner[20:]).all()
     assert linear.inner_folds(np.array([-1]), table(1), np.array([0]), 0).tolist() == [-1]
-
-
-# ---- in a checkpoint
-
-
-def test_a_linear_head_computes_in_float32_under_autocast():
-    head = nets.LinearHead(64, 3)
-    x = torch.randn(5, 64) * 100
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        found = head(x)
-    assert found.dtype == torch.float32 and torch.equal(found, torch.nn.functional.linear(x, head.weight, head.bias))
-
-
-@pytest.mark.parametrize("make", [lambda: nets.LinearHead(12, 3), lambda: nets.head(6, 3, 1)], ids=["linear", "0.7"])
-def test_the_head_of_a_checkpoint_is_known_by_its_tensors(make, tmp_path):
-    made = make()
-    state = {f"head.{name}": value for name, value in made.state_dict().items()}
-    state |= {f"snapshot1.head.{name}": value * 2 for name, value in made.state_dict().items()}
-    tensors.save(tmp_path / "c.safetensors", state, "identity")
-    found, second = (
-        nets.load_head(tmp_path / "c.safetensors"),
-        nets.load_head(tmp_path / "c.safetensors", "snapshot1.head"),
-    )
-    assert type(found) is type(made) and [p.requires_grad for p in found.parameters()] == [True] * len(
-        list(found.parameters())
-    )
-    x = torch.randn(4, 12)
-    with torch.no_grad():
-        torch.testing.assert_close(found.eval()(x), made.eval()(x))
-        assert not torch.allclose(second.eval()(x), made.eval()(x))
-    with pytest.raises(UserError, match="holds no head named other"):
-        nets.load_head(tmp_path / "c.safetensors", "other")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from eightfold.config import schedules
 from eightfold.core.devices import Device
-from eightfold.net import nets
+from eightfold.net import heads
 from eightfold.train import averaging, regularise, training
 from eightfold.train.batches import draw_batches
 from eightfold.train.setting import How, Setting
@@ -158,7 +158,7 @@ class Stopped(Exception):
 
 def train(tmp_path, stage, targets=TARGETS, name="a", stop_after=None, monkeypatch=None):
     inputs = torch.randn(len(targets), 8, generator=torch.Generator().manual_seed(2))
-    net = nets.head(4, 3, 7)
+    net = heads.head(4, 3, 7)
     calls = 0
 
     def source(rows, view):

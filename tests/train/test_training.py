@@ -16,7 +16,7 @@ from eightfold.core.devices import Device, device
 from eightfold.core.files import UserError
 from eightfold.inputs import activations
 from eightfold.inputs.sources import Activations
-from eightfold.net import nets, scoring
+from eightfold.net import heads, nets, scoring, starting_weights
 from eightfold.train import stages, training
 from eightfold.train.answers import compute_logits
 from eightfold.train.batches import draw_batches
@@ -58,7 +58,7 @@ def trained(net, tmp_path, source=vectors, stage=STAGE, lrs=(0.05,), batch_size=
 
 
 def head(seed=1, classes=2):
-    return nets.head(6, classes, seed)
+    return heads.head(6, classes, seed)
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -75,14 +75,14 @@ def without_seconds(records):
 
 
 def test_a_head_on_cached_activations_is_the_head_trained_through_the_frozen_trunk(tmp_path):
-    trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none", seed=2)
+    trunk, _, _ = starting_weights.pretrained("shufflenet_v2_x0_5", "none", seed=2)
     rows, views = np.arange(30), [0, 1, 2, 3]
     cached = activations.compute(trunk, images, rows, views, CPU)
     activations.write(tmp_path / "views.safetensors", rows, cached, "made by this test")
-    alone = nets.head(1024, 2, 7)
+    alone = heads.head(1024, 2, 7)
     first = trained(alone, tmp_path, source=Activations([tmp_path / "views.safetensors"], CPU))
 
-    net = nets.Net(trunk, nets.head(1024, 2, 7))
+    net = nets.Net(trunk, heads.head(1024, 2, 7))
     for parameter in net.trunk.parameters():
         parameter.requires_grad = False
     frozen = {name: value.clone() for name, value in net.trunk.state_dict().items()}
@@ -106,8 +106,8 @@ def test_nothing_reads_memory_that_it_has_not_written(tmp_path):
         torch.set_deterministic_debug_mode("error")
         torch.utils.deterministic.fill_uninitialized_memory = fill
         try:
-            trunk, _, _ = nets.pretrained("shufflenet_v2_x0_5", "none", seed=2)
-            net = nets.Net(trunk, nets.head(1024, 2, 7))
+            trunk, _, _ = starting_weights.pretrained("shufflenet_v2_x0_5", "none", seed=2)
+            net = nets.Net(trunk, heads.head(1024, 2, 7))
             trained(net, tmp_path / str(fill), source=images, stage=PLAIN, lrs=(0.001, 0.01, 0.05))
         finally:
             torch.set_deterministic_debug_mode("default")

@@ -95,11 +95,11 @@ def test_missing_packages_room_and_a_lock_are_seen(monkeypatch, copy):
 
 
 def test_what_it_says_a_run_needs_is_about_what_one_takes(monkeypatch, finished):
-    from eightfold.net import nets
+    from eightfold.net import trunks
 
     monkeypatch.chdir(finished.folder)
     plan = Plan(resolve(changed()))
-    trunk = nets.trunk_outline("shufflenet_v2_x0_5")
+    trunk = trunks.trunk_outline("shufflenet_v2_x0_5")
     weights = sum(4 * tensor.numel() for tensor in trunk.state_dict().values())
     wanted = disk_space.needed(plan, disk_space.images_of(plan), trunk.features, weights)
     wanted = {large.path: large.bytes for large in wanted}

@@ -17,7 +17,7 @@ from eightfold.core import files, tensors
 from eightfold.core.devices import Device
 from eightfold.core.files import UserError, checked, read_json
 from eightfold.inputs import activations, dataset, pixels
-from eightfold.net import nets
+from eightfold.net import heads
 from eightfold.train.averaging import Average
 from eightfold.train.records import Records
 from eightfold.train.resume import read_state, write_state
@@ -144,7 +144,7 @@ def emptied(path: Path, other: bytes) -> None:
 
 def _resume(folder: Path) -> Path:
     """The resume file of a training that was broken off."""
-    net = nets.head(4, 2, 1)
+    net = heads.head(4, 2, 1)
     stepper = Stepper(net, CPU, False)
     stepper(torch.randn(6, 8), torch.tensor([0, 1, 0, 1, 0, 1]), [0.1], 3)
     path = folder / "resume.safetensors"
@@ -154,7 +154,7 @@ def _resume(folder: Path) -> Path:
 
 
 def _read_resume(path: Path):
-    net = nets.head(4, 2, 1)
+    net = heads.head(4, 2, 1)
     return read_state(path, net, Stepper(net, CPU, False), Average("none", 0.0), "identity")
 
 

@@ -16,7 +16,7 @@ from eightfold.core import tensors
 from eightfold.core.devices import Device, out_of_memory
 from eightfold.core.files import UserError
 from eightfold.inputs import activations
-from eightfold.net import inference, nets
+from eightfold.net import heads, inference, starting_weights
 from eightfold.predict import prediction
 from eightfold.train import regularise
 from eightfold.train.stepping import Stepper
@@ -124,7 +124,7 @@ def test_other_errors_are_not_taken_for_lack_of_memory():
 
 @pytest.mark.parametrize("words", WORDS[1:])
 def test_predictions_are_the_same_when_the_batch_had_to_shrink(words):
-    net = nets.head(6, 2, 1).eval()
+    net = heads.head(6, 2, 1).eval()
 
     class Short(torch.nn.Module):
         def forward(self, x):
@@ -189,8 +189,8 @@ def test_a_loss_that_is_no_number_names_its_pictures_and_keeps_the_last_good_sta
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_forward_passes_are_the_same_bytes_for_any_number_of_threads(precision):
-    trunk, _, _ = nets.pretrained("resnet18", "none", seed=2)
-    head = nets.head(trunk.features, 3, 7)
+    trunk, _, _ = starting_weights.pretrained("resnet18", "none", seed=2)
+    head = heads.head(trunk.features, 3, 7)
     here, rows = Device(torch.device("cpu"), precision), np.arange(9)
 
     def source(rows, view):

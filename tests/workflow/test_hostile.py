@@ -24,7 +24,7 @@ from eightfold.config.resolve import check_yaml_file, resolve
 from eightfold.core import tensors
 from eightfold.core.files import UserError, read_json
 from eightfold.inputs import dataset, pixels
-from eightfold.net import nets
+from eightfold.net import checkpoint_parts, starting_weights
 from eightfold.raw import kaggle_client, manifest
 
 QUICK = 2.0  # seconds of processor time that a refusal may take
@@ -217,11 +217,11 @@ def test_a_planted_pickle_is_refused_and_never_run(tmp_path, canary, reader, dis
         with open(path, "wb") as file:
             np.save(file, np.array([planted], object), allow_pickle=True)
     readers = {
-        "checkpoint": lambda: nets.load_part(torch.nn.Linear(1, 1), path, "head"),
+        "checkpoint": lambda: checkpoint_parts.load_part(torch.nn.Linear(1, 1), path, "head"),
         "resume": lambda: tensors.load(path, "me"),
         "activations": lambda: tensors.load(path),
         "index": lambda: pixels.Pixels(tmp_path),
-        "weights": lambda: nets.pretrained("resnet18", str(path), 0),
+        "weights": lambda: starting_weights.pretrained("resnet18", str(path), 0),
         "labels": lambda: manifest.build(
             resolve({"data": {"source": "csv", "root": str(tmp_path), "labels": "labels.npy"}})["data"]
         ),

@@ -15,7 +15,7 @@ from eightfold.core.devices import Device
 from eightfold.core.files import UserError
 from eightfold.core.tensors import Pieces
 from eightfold.net import inference
-from eightfold.net.nets import Trunk
+from eightfold.net.trunks import Trunk
 
 
 def compute(

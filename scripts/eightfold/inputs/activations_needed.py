@@ -21,7 +21,7 @@ from eightfold.core.tensors import Pieces
 from eightfold.inputs import activations, dataset
 from eightfold.inputs.pixels import Pixels
 from eightfold.inputs.sources import Views
-from eightfold.net import nets
+from eightfold.net import checkpoint_parts, trunks
 
 
 def choose_rows(which: str, table: pd.DataFrame, folds: str | os.PathLike | None, fold: str | None) -> np.ndarray:
@@ -63,8 +63,8 @@ def compute_missing(given, settings: dict, rows: np.ndarray, views: Sequence[int
         yield {}
         return
     weights, batches = read_json(given.weights_identity), len(views) * -(-len(rows) // shards.BATCH)
-    trunk = nets.trunk_outline(weights["arch"])
-    nets.load_part(trunk, checked(given.trunk, read_json(given.trunk_identity)), "trunk")
+    trunk = trunks.trunk_outline(weights["arch"])
+    checkpoint_parts.load_part(trunk, checked(given.trunk, read_json(given.trunk_identity)), "trunk")
     # The plain view has no settings of its own, but for a squished one.
     augmentation = settings.get("augmentation", {"preset": "none", "crop": settings.get("crop", "center")})
     pixels, size, seed = Pixels(Path(given.pixels).parent), settings["size"], settings.get("seed", 0)

@@ -1,1 +1,1 @@
-"""Networks: trunks, heads, the pass through them, and what their logits score."""
+"""Networks: trunks, the weights they start from, heads, the pass through them, and what their logits score."""

@@ -9,7 +9,7 @@ from torch import nn
 from eightfold.core.devices import Device, out_of_memory
 from eightfold.core.runtime import log
 from eightfold.core.shards import BATCH
-from eightfold.net import nets
+from eightfold.net import folding
 
 
 def outputs(
@@ -42,7 +42,7 @@ def batches(
     ``on_progress`` is called after each. The module must be on the device and in eval mode. Out of device memory, the batch
     is halved, and the log says so.
     """
-    module = nets.folded(module)
+    module = folding.folded(module)
     start, size = 0, BATCH
     while start < len(rows):
         try:

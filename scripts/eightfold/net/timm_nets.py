@@ -10,7 +10,11 @@ from torch import nn
 from eightfold.core.files import UserError
 
 PREFIX = "timm/"
-_EARLY_STRIDE = 8  # as nets.py cuts torchvision's
+_EARLY_STRIDE = 8  # as torchvision_nets.py cuts torchvision's
+
+
+def is_timm(arch: str) -> bool:
+    return arch.startswith(PREFIX)
 
 
 def _timm():

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import nn
 
 from eightfold.core.files import checked, read_json
-from eightfold.net import nets
+from eightfold.net import checkpoint_parts, nets
 from eightfold.train import stages
 
 
@@ -101,8 +101,8 @@ def group_by_trunk(networks: Sequence[Network]) -> list[list[Network]]:
 def load_trunk_and_heads(group: Sequence[Network], kind: Kind) -> tuple[nn.Module, list[nn.Module]]:
     """The trunk that a group of `group_by_trunk` shares, and the head of each of its networks, in evaluation mode."""
     net = stages.network(kind.arch, kind.classes, kind.features, kind.seed)
-    nets.load_part(net.trunk, group[0].trunk, f"{group[0].trunk_prefix}trunk")
-    return net.trunk.eval(), [nets.load_head(n.head, f"{n.head_prefix}head").eval() for n in group]
+    checkpoint_parts.load_part(net.trunk, group[0].trunk, f"{group[0].trunk_prefix}trunk")
+    return net.trunk.eval(), [checkpoint_parts.load_head(n.head, f"{n.head_prefix}head").eval() for n in group]
 
 
 def load_whole(networks: Sequence[Network], kind: Kind) -> Iterator[nets.Net]:

@@ -11,7 +11,7 @@ from eightfold.core.files import checked, read_json
 from eightfold.inputs import dataset
 from eightfold.inputs.pixels import Pixels
 from eightfold.inputs.sources import Views
-from eightfold.net import nets
+from eightfold.net import checkpoint_parts
 from eightfold.net.nets import Net
 from eightfold.net.scoring import probabilities_of
 from eightfold.predict.prediction import BATCH
@@ -42,8 +42,8 @@ def open_network(given, settings: Mapping, classes: int, features: int) -> Net:
     Raises UserError for a damaged file.
     """
     net = stages.network(settings["arch"], classes, features, settings["seed"])
-    nets.load_part(net.trunk, checked(given.trunk, read_json(given.trunk_identity)), "trunk")
-    net.head = nets.load_head(checked(given.head, read_json(given.head_identity)))
+    checkpoint_parts.load_part(net.trunk, checked(given.trunk, read_json(given.trunk_identity)), "trunk")
+    net.head = checkpoint_parts.load_head(checked(given.head, read_json(given.head_identity)))
     return net
 
 

@@ -16,7 +16,7 @@ from eightfold.core.devices import Device
 from eightfold.core.wording import share_error
 from eightfold.inputs import dataset
 from eightfold.inputs.sources import Activations
-from eightfold.net import nets, scoring
+from eightfold.net import checkpoint_parts, scoring
 from eightfold.predict import metrics
 from eightfold.predict.answer import Answer, answer_every_row
 from eightfold.predict.evaluation import Job
@@ -66,7 +66,7 @@ def answer_test_images(job: Job, heads: Sequence[str | os.PathLike], activations
     readable = np.flatnonzero(is_test & (job.table["status"] == "ok"))
     pooled = Activations([activations], Device(torch.device("cpu"), torch.float32))(readable, 0)
     with torch.inference_mode():
-        logits = [nets.load_head(path)(pooled).numpy() for path in heads]
+        logits = [checkpoint_parts.load_head(path)(pooled).numpy() for path in heads]
     mean = np.mean([scoring.probabilities_of(of_head, job.multi_label) for of_head in logits], 0)
     # With several labels in float32, as the class prior is.
     return answer_every_row(job, readable, mean.astype(np.float32) if job.multi_label else mean)

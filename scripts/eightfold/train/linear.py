@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from eightfold.inputs import dataset, stratify
-from eightfold.net import nets
+from eightfold.net import heads
 
 # Strengths that are tried, the strongest penalty first: where the loss has risen for PATIENCE of them, the rest, which take
 # the longest, are left out.
@@ -366,7 +366,7 @@ def folded(weight: torch.Tensor, bias: torch.Tensor, standard: Standard) -> nn.L
     """The layer on raw activations that equals weight (classes, features) and bias (classes,) on standardised ones."""
     weight = weight.double().cpu() / standard.scale.cpu()
     bias = bias.double().cpu() - weight @ standard.mean.cpu()
-    layer = nets.LinearHead(weight.shape[1], weight.shape[0])
+    layer = heads.LinearHead(weight.shape[1], weight.shape[0])
     with torch.no_grad():
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)

@@ -14,7 +14,7 @@ from eightfold.core.devices import Device
 from eightfold.core.randomness import generator, seed_for
 from eightfold.core.runtime import counted, progress
 from eightfold.inputs import stratify
-from eightfold.net import nets, scoring
+from eightfold.net import heads, nets, scoring
 from eightfold.train import regularise
 from eightfold.train.answers import compute_logits
 from eightfold.train.batches import draw_batches
@@ -56,7 +56,7 @@ def find_rate(setting: Setting, stage: dict, how: How, finder: dict, units: np.n
     splits = [] if units is None else inner_splits(setting.targets, setting.train_rows, units, how.seed)
     if splits:
         # A new head: one that an earlier stage trained has seen the images which are held back here.
-        new = nets.head(setting.net[0].num_features // 2, len(setting.classes), seed_for(how.seed, "head"))
+        new = heads.head(setting.net[0].num_features // 2, len(setting.classes), seed_for(how.seed, "head"))
         found |= choose(try_rates(setting._replace(net=new), splits, stage, how), TRIED[optimizer])
     return found
 

@@ -12,7 +12,7 @@ from eightfold.core.randomness import seed_for
 from eightfold.inputs import dataset, stratify
 from eightfold.inputs.pixels import Pixels
 from eightfold.inputs.sources import Activations, Views
-from eightfold.net import nets
+from eightfold.net import checkpoint_parts, heads, nets, trunks
 from eightfold.train import stopping
 from eightfold.train.setting import Setting
 
@@ -26,7 +26,7 @@ def identity_inputs(given) -> list[str]:
 
 def network(arch: str, classes: int, features: int, seed: int) -> nets.Net:
     """A trunk whose weights wait to be loaded, under a new head."""
-    return nets.Net(nets.trunk_outline(arch), nets.head(features, classes, seed_for(seed, "head")))
+    return nets.Net(trunks.trunk_outline(arch), heads.head(features, classes, seed_for(seed, "head")))
 
 
 def open_setting(given, settings: dict, fold: str, device: Device) -> Setting:
@@ -45,18 +45,18 @@ def open_setting(given, settings: dict, fold: str, device: Device) -> Setting:
     if head:
         checked(head, read_json(given.head_identity))
     if stage["train"] == "head":
-        net = nets.head(weights["features"], len(info["classes"]), seed_for(seed, "head"))
+        net = heads.head(weights["features"], len(info["classes"]), seed_for(seed, "head"))
         if head:
-            net = nets.load_head(head)
+            net = checkpoint_parts.load_head(head)
         for path, identity in zip(given.activations, given.activations_identities, strict=True):
             checked(path, read_json(identity))
         source = Activations(given.activations, device)
     else:
         trunk = checked(given.trunk, read_json(given.trunk_identity))
         net = network(settings["arch"], len(info["classes"]), weights["features"], seed)
-        nets.load_part(net.trunk, trunk, "trunk")
+        checkpoint_parts.load_part(net.trunk, trunk, "trunk")
         if head:
-            net.head = nets.load_head(head)
+            net.head = checkpoint_parts.load_head(head)
         pixels = Pixels(Path(given.pixels).parent)
         source = Views(pixels, stage["size"], settings["augmentation"], seed, weights["mean"], weights["std"], device)
     if not len(train_rows):

@@ -197,9 +197,9 @@ def _disk(plan: Plan) -> Iterator[Finding]:
     if not images:
         yield Finding("disk", NOTE, f"{_size(free)} free; what the run needs is known when its images are counted", "")
         return
-    from eightfold.net import nets
+    from eightfold.net import trunks
 
-    trunk = nets.trunk_outline(plan.config["model"]["arch"])
+    trunk = trunks.trunk_outline(plan.config["model"]["arch"])
     weights = sum(4 * tensor.numel() for tensor in trunk.state_dict().values())
     want = needed(plan, images, trunk.features, weights)
     missing = SPARE + sum(large.bytes for large in want if not Path(large.path).exists())
