@@ -54,6 +54,7 @@ rule submission:
     input:
         get_test_images,
         "<run>/submission.csv",
+        get_gzipped("submission"),
         "<run>/metrics.json",
         "<run>/report.html",
         "<run>/timings.csv",
@@ -75,6 +76,7 @@ rule quick:
         "<run>/metrics_quick.json",
         "<run>/report_quick.html",
         ["<run>/submission_quick.csv"] if plan.has_test else [],
+        get_gzipped("submission_quick"),
     localrule: True
 
 

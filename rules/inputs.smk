@@ -180,6 +180,11 @@ def get_chosen(wildcards):
     return f"{plan.run}/chosen.json" if wildcards.split == "test" else []
 
 
+def get_gzipped(name):
+    """The compressed submission, where the config asks for one."""
+    return [f"{plan.run}/{name}.csv.gz"] if plan.config["submission"]["gzip"] and plan.has_test else []
+
+
 # ---- files of every fold and stage
 
 

@@ -1,6 +1,7 @@
 # Kaggle in and out, by its official client: envs/requirements-extra.txt. Nothing of `submission` needs it.
 
 
+# Both rules run where Snakemake runs: nodes of a cluster seldom reach the network.
 # `local`, as the demo's: beside images that no rule names.
 rule kaggle_data:
     output:
@@ -11,6 +12,7 @@ rule kaggle_data:
         "<cache>/kaggle-{competition}/kaggle_data.jsonl"
     wildcard_constraints:
         competition="[a-z0-9][a-z0-9-]*",
+    localrule: True
     conda:
         "../envs/extra.yaml"
     resources:
@@ -37,6 +39,7 @@ rule submit:
         "<run>/logs/submit.log",
     benchmark:
         "<run>/benchmarks/submit.jsonl"
+    localrule: True
     conda:
         "../envs/extra.yaml"
     resources:

@@ -39,7 +39,6 @@ use rule write_submission as write_quick_submission with:
         test="<run>/predictions/test_quick.csv",
     output:
         submission=report("<run>/submission_quick.csv", category="Result"),
-        packed=["<run>/submission_quick.csv.gz"] if plan.config["submission"]["gzip"] else [],
     log:
         "<run>/logs/write_quick_submission.log",
     benchmark:

@@ -26,5 +26,5 @@ with job(snakemake.log[0], snakemake.threads):
     answer = submission.tabulate(ids, probabilities, decisions, classes, kind, sample, layout)
     wanted = {"test_ids": table["id"][is_test].tolist(), "classes": classes, "sample": sample, "kind": kind}
     wanted |= {"single_label": info["task"] == "single", "separator": separator}
-    submission.write_checked(made.submission, answer, settings["gzip"] and f"{made.submission}.gz", **wanted)
+    submission.write_checked(made.submission, answer, **wanted)
     log.info("%d rows: %s", len(answer), made.submission)

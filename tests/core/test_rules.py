@@ -23,6 +23,13 @@ OF_ANOTHER = {  # rules of one script whose files lie beside one another, and re
 }
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_what_a_rule_makes_does_not_depend_on_the_config(name):
+    """Snakemake turns all triggers off for a finished job with an output that it has no record of."""
+    output = re.search(r"^    output:\n(.*?)(?=^    \w)", RULES[name], re.DOTALL | re.MULTILINE)
+    assert not output or not re.search(r"\bif\b|plan\.config", output[1])
+
+
 def test_all_rules_with_a_script_are_seen():
     scripts = [name for name, text in RULES.items() if "    script:" in text]
     assert len(scripts) > 30 and "write_quick_submission" in RULES

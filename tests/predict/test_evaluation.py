@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score, fbeta_score, log_loss
-from test_report import run_door
+from test_report import run_script
 
 from eightfold.core import tensors
 from eightfold.core.files import file_digest, write_json, write_table, write_text
@@ -101,10 +101,10 @@ class Run:
         ensemble = {"average": "arithmetic", "weights": "equal", **(ensemble or {})}
         settings = SETTINGS | {"metric": metric, "ensemble": ensemble, "folds": folds} | changes
         chosen = {"chosen": self.folder / "chosen.json"}
-        run_door("choose.py", input=self.input, output=chosen, settings=settings, log=self.folder / "log")
+        run_script("choose.py", input=self.input, output=chosen, settings=settings, log=self.folder / "log")
         self.chosen = json.loads(chosen["chosen"].read_text())
         given = self.input | chosen
-        run_door("score.py", input=given, output=made, settings=settings, log=self.folder / "log")
+        run_script("score.py", input=given, output=made, settings=settings, log=self.folder / "log")
         valid, test = (pd.read_csv(made[name], dtype={0: str, "id": str}, header=0) for name in ("valid", "test"))
         told = [json.loads(made[name].read_text()) for name in ("metrics", "tuning")]
         return valid, test, *told
@@ -117,10 +117,10 @@ class Run:
             "test": self.folder / "made_test",
             "tuning": self.folder / "tuning.json",
         }
-        settings = {"format": kind, "separator": " ", "clip": 0, "positive": None, "top_k": None, "gzip": False}
+        settings = {"format": kind, "separator": " ", "clip": 0, "positive": None, "top_k": None}
         settings |= {"id_column": "id", "label_column": "label"}
         made = {"submission": self.folder / "submission.csv"}
-        run_door(
+        run_script(
             "write_submission.py", input=given, output=made, settings={"submission": settings}, log=self.folder / "log"
         )
         return pd.read_csv(made["submission"], dtype=str, keep_default_na=False)

@@ -8,6 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
+from test_report import run_script
 
 from eightfold.core.files import UserError
 from eightfold.predict import metrics, submission
@@ -160,13 +161,14 @@ def write(tmp_path, table, **options):
 
 
 def test_odd_ids_are_in_the_file_as_they_were_and_the_packed_one_is_the_same(tmp_path):
-    answer = tabulate(P, BREEDS, "label")
-    for _ in range(2):
-        write(tmp_path, answer, packed=tmp_path / "s.csv.gz")
-        packed = (tmp_path / "s.csv.gz").read_bytes()
-        assert gzip.decompress(packed) == (tmp_path / "s.csv").read_bytes() == b"id,label\n007,bee\nnan,ant\n"
-    write(tmp_path, answer, packed=tmp_path / "t.csv.gz")
-    assert (tmp_path / "t.csv.gz").read_bytes() == packed
+    write(tmp_path, tabulate(P, BREEDS, "label"))
+    packed = []
+    for name in ("s", "t"):
+        given, made = {"submission": tmp_path / "s.csv"}, {"packed": tmp_path / f"{name}.csv.gz"}
+        run_script("gzip_submission.py", input=given, output=made, settings={}, log=tmp_path / "log")
+        packed.append(made["packed"].read_bytes())
+        assert gzip.decompress(packed[-1]) == (tmp_path / "s.csv").read_bytes() == b"id,label\n007,bee\nnan,ant\n"
+    assert packed[0] == packed[1]
 
 
 @pytest.mark.parametrize(

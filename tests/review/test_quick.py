@@ -67,6 +67,23 @@ def test_where_a_stage_goes_on_from_is_none_of_its_settings():
     assert plan(HEAD, ALL).train_settings("all") == named.train_settings("all")
 
 
+@pytest.mark.parametrize(
+    ("stage", "change", "read"),
+    [
+        (HEAD, {"lr_ratio": 3.0}, False),
+        (HEAD, {"ema_decay": 0.5}, False),
+        (HEAD, {"ema_decay": 0.5, "averaging": "ema"}, True),
+        (ALL, {"lr_ratio": 3.0}, True),
+        (ALL, {"ema_decay": 0.5}, False),
+    ],
+)
+def test_what_a_stage_does_not_read_is_none_of_its_settings(stage, change, read):
+    before, after = (
+        plan(HEAD | {"name": "first"}, {**stage, **keys}).train_settings(stage["name"]) for keys in ({}, change)
+    )
+    assert (before != after) == read
+
+
 def test_quick_takes_the_first_linear_stage_on_the_starting_trunk_or_plans_one():
     assert plan(HEAD, LINEAR).quick_stage == "linear" and list(plan(HEAD, LINEAR).known) == ["head", "linear"]
     for recipe in ([HEAD, ALL], [HEAD, ALL, LINEAR]):

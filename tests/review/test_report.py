@@ -1,4 +1,4 @@
-"""The report page: built from files with hostile texts, it is whole, inert and fetches nothing; and its two doors."""
+"""The report page: built from files with hostile texts, it is whole, inert and fetches nothing; and the scripts of report and review."""
 
 import html
 import html.parser
@@ -334,8 +334,8 @@ def test_time_as_people_say_it(seconds, text):
     assert wording.time_text(seconds) == text
 
 
-# A door runs in its own process, since it takes over the process's signals. It sees what Snakemake would hand it.
-DOOR = """
+# A script runs in its own process, since it takes over the process's signals. It sees what Snakemake would hand it.
+PROGRAM = """
 import json, runpy, sys
 from types import SimpleNamespace
 script, given = sys.argv[1], json.loads(sys.argv[2])
@@ -349,17 +349,17 @@ runpy.run_path(script, init_globals={"snakemake": snakemake}, run_name="__main__
 """
 
 
-def run_door(name, **given):
+def run_script(name, **given):
     given = json.dumps(given, default=str)
-    result = subprocess.run([sys.executable, "-c", DOOR, str(SCRIPTS / name), given], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", PROGRAM, str(SCRIPTS / name), given], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stderr
 
 
-def test_report_door(tmp_path):
+def test_the_script_of_the_report(tmp_path):
     files = make_run(tmp_path)
     files |= {name: paths[0] for name, paths in files.items() if len(paths) == 1}  # one path is not a list in Snakemake
-    run_door(
+    run_script(
         "report.py",
         input=files,
         output={"report": tmp_path / "r.html", "config": tmp_path / "c.json"},
@@ -370,7 +370,7 @@ def test_report_door(tmp_path):
 
 
 @pytest.mark.parametrize("task", ["single", "multi", "nothing held out", "multi, tuned"])
-def test_review_door(tmp_path, task):
+def test_the_script_of_the_review(tmp_path, task):
     from eightfold.inputs import dataset, pixels
 
     rng = np.random.default_rng(0)
@@ -393,7 +393,7 @@ def test_review_door(tmp_path, task):
     write_table(tmp_path / "valid.csv", valid.iloc[::-1])
     write_json(tmp_path / "tuning.json", {"thresholds": 0.05 if task == "multi, tuned" else None, "temperature": 2.0})
     names = [*report.SHEETS, "confusion"]
-    told = run_door(
+    told = run_script(
         "review.py",
         input={
             "valid": tmp_path / "valid.csv",

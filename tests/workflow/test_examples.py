@@ -138,8 +138,6 @@ def test_the_submission_of_an_example_is_accepted(example):
     path = submit(example, p)
     assert checker.faults(example.name, path, example.ids) == []
     assert "submission format" in (example.folder / "log").read_text()
-    packed = example.folder / "submission.csv.gz"
-    assert packed.exists() == example.config["submission"]["gzip"]
 
 
 def test_the_checker_finds_faults(tmp_path):

@@ -328,7 +328,7 @@ def test_a_layout_to_an_accepted_submission_of_every_format(layout, tmp_path, mo
     for number, kind in enumerate(formats):
         config["submission"] = {"format": kind, "top_k": k, "separator": separator, "gzip": number == 0}
         if not number:
-            ran = run_in_this_process(config, "results/run/submission.csv")
+            ran = run_in_this_process(config, "results/run/submission.csv.gz")
             assert {"manifest.py", "pixels.py", "train.py", "predict.py", "score.py"} <= set(ran)
             with open("results/run/predictions/test.csv", newline="", encoding="utf-8") as file:
                 predicted = {row[0]: np.array(row[1:], float) for row in list(csv.reader(file))[1:]}

@@ -86,6 +86,11 @@ CHANGES = {
     "TTA views": (changed(tta={"views": 2}), {"predict", *AFTER_PREDICT}),
     "TTA average": (changed(tta={"average": "geometric"}), {"predict", *AFTER_PREDICT}),
     "clip": (changed(submission={"clip": 0.01}), {"write_submission", "timings", "report"}),
+    "gzip": (changed(submission={"gzip": True}), {"gzip_submission", "timings", "report"}),
+    "gzip and clip": (
+        changed(submission={"gzip": True, "clip": 0.01}),
+        {"gzip_submission", "write_submission", "timings", "report"},
+    ),
     "rate of the last stage": (changed_stage("again", lr=0.002), {"train", *AFTER_TRAINING}),
     "length of the first stage's cycle": (
         changed_stage("plain", cycle_len=2),

@@ -69,4 +69,6 @@ def _of_answers(plan: Plan) -> Iterator[Job]:
     yield from (Job(rule, {}) for rule in ("choose", "score", "review", "insight"))
     if plan.has_test:
         yield Job("write_submission", {})
+        if plan.config["submission"]["gzip"]:
+            yield Job("gzip_submission", {"name": "submission"})
     yield from (Job(f"track_{name}", {}) for name in plan.config["tracking"])

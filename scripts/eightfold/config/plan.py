@@ -354,6 +354,11 @@ class Plan:
     def _training_settings(self, stage: str) -> dict:
         # Which stage this one goes on from is seen from its inputs.
         settings = {key: value for key, value in self.stages[stage].items() if key not in ("lr", "snapshots", "from")}
+        # What a stage does not read is the same whatever the config says, so that a change of it trains nothing again.
+        if settings["train"] == "head":
+            settings |= {"lr_ratio": 1.0, "layer_decay": None}
+        if settings["averaging"] != "ema":
+            settings["ema_decay"] = None
         model = self.config["model"]
         shared = {key: self.config[key] for key in ("seed", "batch_size", "device")}
         if settings["train"] == "all":
@@ -527,7 +532,8 @@ class Plan:
         # What the columns are called where there is no sample.
         named = (data["layout"] if self.is_kaggle else data["source"]) == "csv" and isinstance(data["label"], str)
         names = {"id_column": data["id"], "label_column": data["label"] if named else "label"}
-        return _sorted({"submission": {**self.config["submission"], "separator": self.answer_separator, **names}})
+        asked = {key: value for key, value in self.config["submission"].items() if key != "gzip"}  # of gzip_submission
+        return _sorted({"submission": {**asked, "separator": self.answer_separator, **names}})
 
     @property
     def first_fold(self) -> str:

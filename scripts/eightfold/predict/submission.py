@@ -1,10 +1,8 @@
 """The submission: a table in the sample's format, checked as it stands in the file, or no file at all."""
 
-import gzip
 import io
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -264,16 +262,10 @@ def check_written(path: str | os.PathLike, table: pd.DataFrame, info: dict, want
         raise UserError(f"{path}: not sent, since a grader would refuse it: {'; '.join(wrong)}")
 
 
-def write_checked(path: str | os.PathLike, submission: pd.DataFrame, packed: str | os.PathLike = "", **check) -> None:
-    """Write a submission, read it back, check it; put it in place only when `problems` finds none (else UserError).
-
-    ``packed``: where the same file goes compressed, same bytes every time.
-    """
+def write_checked(path: str | os.PathLike, submission: pd.DataFrame, **check) -> None:
+    """Write a submission, read it back, check it; put it in place only when `problems` finds none (else UserError)."""
     with replacing(path) as temporary:
         write_text(temporary, submission.to_csv(index=False, lineterminator="\n"))
         wrong = problems(temporary, **check)
         if wrong:
             raise UserError(f"{path}: not written, since a grader would refuse it: {'; '.join(wrong)}")
-        if packed:
-            with replacing(packed) as file:
-                file.write_bytes(gzip.compress(Path(temporary).read_bytes(), mtime=0))
