@@ -1,4 +1,4 @@
-"""Is a config YAML at all? Snakemake tells neither the file nor the line. Run by hand: python scripts/check_config.py FILE."""
+"""Is a config YAML at all? Snakemake names neither the file nor the line. Run by hand: python scripts/check_config.py FILE."""
 
 import sys
 

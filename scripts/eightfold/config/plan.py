@@ -107,7 +107,7 @@ class Plan:
         """The listing digest makes an image added, removed or replaced by one of another size be seen."""
         data = dict(self.data)
         if self.is_kaggle:
-            # Downloaded by this very workflow: kaggle.json tells what the data are.
+            # Downloaded by this very workflow: kaggle.json says what the data are.
             return _sorted({"data": {**data, "source": data["layout"], "root": self.root}, "listing": None})
         if self.is_demo:
             # The demo is written by this very workflow, as a Kaggle competition would be downloaded.

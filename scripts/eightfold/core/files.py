@@ -83,7 +83,7 @@ def file_digest(path: str | os.PathLike, algorithm: str = "blake2b") -> str:
 
 
 def fingerprint(path: str | os.PathLike, blocks: int = 16, block_bytes: int = 65_536) -> str:
-    """Hex digest of a file's size and of evenly spaced blocks: tells apart two sets of weights in a millisecond.
+    """Hex digest of a file's size and of evenly spaced blocks: distinguishes two sets of weights in a millisecond.
 
     Used where the Snakefile is parsed, and only there; what is read in earnest is checked by ``file_digest``.
     """
@@ -97,7 +97,7 @@ def fingerprint(path: str | os.PathLike, blocks: int = 16, block_bytes: int = 65
 
 
 def checked(path: str | os.PathLike, identity: dict) -> str | os.PathLike:
-    """``path``, when its bytes have the digest that its identity file tells. Raises UserError for a damaged file."""
+    """``path``, when its bytes have the digest that its identity file names. Raises UserError for a damaged file."""
     if file_digest(path) != identity["digest"]:
         raise UserError(f"{path}: damaged, or not the file its .json was written for; delete it and run again")
     return path

@@ -129,7 +129,7 @@ def load(path: str | os.PathLike, identity: str | None = None, prefix: str = "")
     """Read the tensors whose names begin with ``prefix``, and name them without it. They lie in the mapped file.
 
     Raises UserError when the file is not a safetensors file, was made by something else than ``identity`` says or, read
-    whole for an ``identity``, is not what was written. Without one, its .json tells of the file (``files.checked``).
+    whole for an ``identity``, is not what was written. Without one, its .json describes the file (``files.checked``).
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -142,7 +142,9 @@ def load(path: str | os.PathLike, identity: str | None = None, prefix: str = "")
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a dict
             tensors = {name[len(prefix) :]: file.get_tensor(name) for name in names}
         if identity is not None and not prefix and notes_of_it.pop("content", None) != _content(tensors, notes_of_it):
-            raise UserError(f"{path}: damaged (its content has not the digest that it tells); delete it and run again")
+            raise UserError(
+                f"{path}: damaged (its content does not have the digest that it names); delete it and run again"
+            )
         return tensors
     except (SafetensorError, OSError, ValueError) as error:  # ValueError: notes that are not JSON any more
         raise UserError(f"{path}: not a readable safetensors file ({error}); delete it and run again") from error

@@ -96,14 +96,14 @@ def join(folder: str | os.PathLike, parts: Sequence[str | os.PathLike]) -> np.nd
 
 
 def index_digest(index: np.ndarray) -> str:
-    """Digest of an index, and by its checksums of all pixels: `pixels.json` tells it."""
+    """Digest of an index, and by its checksums of all pixels: it stands in `pixels.json`."""
     return hashlib.blake2b(np.ascontiguousarray(index, np.int64), digest_size=16).hexdigest()
 
 
 class Pixels:
     """A packed folder, read by memory map. ``pixels[row]`` is one image; ``pixels.batch(rows)`` many, end to end.
 
-    Raises UserError for a folder that is not what its `pixels.json` tells, where there is one.
+    Raises UserError for a folder that is not what its `pixels.json` says, where there is one.
     """
 
     def __init__(self, folder: str | os.PathLike):

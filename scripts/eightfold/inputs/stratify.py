@@ -72,7 +72,7 @@ def grouped(groups: np.ndarray, folds: int, seed: int, hot: np.ndarray | None = 
     names, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(names) < folds:
         raise UserError(
-            f"split.folds is {folds}, but the {len(groups)} labelled pictures are of {len(names)} groups, which must not "
+            f"split.folds is {folds}, but the {len(groups)} labelled images are of {len(names)} groups, which must not "
             f"straddle folds; use fewer folds. Groups:{listed(list(map(str, names)))}"
         )
     counts = sizes[:, None].astype(float)  # (groups, what is to be even)
@@ -119,7 +119,7 @@ def merged(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
 
 def units(table: pd.DataFrame, column: str | None = None) -> np.ndarray:
     """A number per row, int64 (n,): rows share it where they must not straddle folds, since their bytes are the same
-    or, with ``column``, its cell is. Chains count: a picture in two groups joins them."""
+    or, with ``column``, its cell is. Chains count: an image in two groups joins them."""
     pairs = []
     for name in ["sha256", *([column] if column else [])]:
         first: dict[str, int] = {}

@@ -60,7 +60,7 @@ def outline(arch: str) -> nn.Module:
 
 
 def expected(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation that the network's published weights expect pictures to be normalised with."""
+    """Mean and standard deviation that the network's published weights expect images to be normalised with."""
     return tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"])
 
 
@@ -88,7 +88,7 @@ def last_map(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def early_names(model: nn.Module) -> set[str]:
-    """Names of the parameters up to where the map is an eighth of the picture, as the network itself tells its stages."""
+    """Names of the parameters up to where the map is an eighth of the image, as the network itself numbers its stages."""
     stages = model.feature_info
     stages = getattr(stages, "info", stages)
     last = [stage["module"] for stage in stages if stage["reduction"] <= _EARLY_STRIDE]

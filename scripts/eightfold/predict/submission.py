@@ -42,7 +42,7 @@ def infer_format(
 ) -> tuple[str, str]:
     """The format of the submission (one of FORMATS), and why.
 
-    Taken from config where it names one, else from the sample's columns and cells. Raises UserError when neither tells,
+    Taken from config where it names one, else from the sample's columns and cells. Raises UserError when neither decides,
     or when a column per class is wanted and the sample has not those columns.
     """
     columns = [] if sample is None else list(sample.columns[1:])

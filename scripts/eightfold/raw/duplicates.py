@@ -17,8 +17,8 @@ from eightfold.raw.images import THUMB
 
 COLUMNS = ["id_a", "id_b", "kind", "distance", "split_a", "split_b", "labels_a", "labels_b", "conflict", "leak"]
 COLUMNS += ["row_a", "row_b"]  # of the manifest
-DISTANCE = 4  # bits, of 64, in which hashes of near pictures may differ
-LEVELS = 6.0  # mean difference of two thumbnails, of 255, up to which pictures are the same to the eye
+DISTANCE = 4  # bits, of 64, in which hashes of near images may differ
+LEVELS = 6.0  # mean difference of two thumbnails, of 255, up to which images are the same to the eye
 MOST_PAIRS = 100_000
 
 
@@ -34,7 +34,7 @@ def near_pairs(hashes: np.ndarray, most: int) -> Iterable[tuple[int, int, int]]:
     """(a, b, bits that differ), a < b, of hashes that differ in ``most`` bits at most, each pair once.
 
     Cut into most + 1 bands, two such hashes agree in one band at least: only those are compared. Of equal hashes each
-    is paired with the first alone, so that a thousand black pictures are not a million pairs.
+    is paired with the first alone, so that a thousand black images are not a million pairs.
     """
     values, first, place = np.unique(hashes, return_index=True, return_inverse=True)
     for row, number in enumerate(place):
@@ -59,9 +59,9 @@ def near_pairs(hashes: np.ndarray, most: int) -> Iterable[tuple[int, int, int]]:
 
 
 def find(table: pd.DataFrame, thumbnails: np.ndarray, most: int = DISTANCE) -> pd.DataFrame:
-    """Pairs of a manifest's pictures as COLUMNS, the identical first. thumbnails (rows, THUMB, THUMB) uint8.
+    """Pairs of a manifest's images as COLUMNS, the identical first. thumbnails (rows, THUMB, THUMB) uint8.
 
-    near: hashes within ``most`` bits, and thumbnails within LEVELS: a hash alone takes one plain picture for another.
+    near: hashes within ``most`` bits, and thumbnails within LEVELS: a hash alone takes one plain image for another.
     conflict: both have labels, and others. leak: one is to be predicted and the other has labels, or one is in a valid
     folder and the other in train.
     """
@@ -104,5 +104,5 @@ def read_thumbnails(folder: str | os.PathLike, rows: int) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: cannot be read ({error}); delete the folder and run again") from error
     if found.shape != (rows, THUMB, THUMB):
-        raise UserError(f"{path}: {len(found)} thumbnails of {rows} pictures; delete the folder and run again")
+        raise UserError(f"{path}: {len(found)} thumbnails of {rows} images; delete the folder and run again")
     return found

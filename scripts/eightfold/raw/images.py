@@ -102,7 +102,7 @@ def decode(
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:
-    """Grey thumbnail of an RGB image, aspect lost: uint8 (THUMB, THUMB). It tells images that look alike."""
+    """Grey thumbnail of an RGB image, aspect lost: uint8 (THUMB, THUMB). Images that look alike have similar ones."""
     small = image.resize((THUMB, THUMB), Image.Resampling.BOX, reducing_gap=2.0)
     return np.asarray(small.convert("L"))
 

@@ -36,7 +36,7 @@ class Manifest(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What one look at a file tells; ``problem`` is empty for a sound image. Sizes in pixels, upright."""
+    """What one look at a file finds; ``problem`` is empty for a sound image. Sizes in pixels, upright."""
 
     width: int = 0
     height: int = 0

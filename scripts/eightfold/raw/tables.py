@@ -27,7 +27,7 @@ JOINTS = "|;,/~\t"  # what may join the labels of one image where the data have 
 
 
 class Row(NamedTuple):
-    """An image as a table has it. ``place``: where it stands, for messages; ``file``: its path, if the table tells."""
+    """An image as a table has it. ``place``: where it stands, for messages; ``file``: its path, if the table has it."""
 
     place: str
     id: str
@@ -62,7 +62,7 @@ def rows(store: Store, data: dict, key: str, labelled: bool) -> list[Row]:
 def separator(data: dict, labelled: Collection[Row]) -> str | None:
     """What joins the labels of an image, None where each has one: the task is then single-label.
 
-    The config tells by data.separator or data.multi. Without them a table of a column per class, or of annotations, is
+    The config decides by data.separator or data.multi. Without them a table of a column per class, or of annotations, is
     of one label where no image has several and, for columns, none has no label at all.
     """
     if data["separator"] is not None:

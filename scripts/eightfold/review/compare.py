@@ -96,7 +96,7 @@ def table(runs: Sequence[Mapping]) -> pd.DataFrame:
 def changes(runs: Sequence[Mapping], most: int = 3) -> list[dict]:
     """Pairs of runs that differ in the fewest settings (``most`` at most), and what that did to each figure.
 
-    A pair of one setting tells what that setting does; of several, only what they do together. ``clear``: the figure
+    A pair of one setting shows what that setting does; of several, only what they do together. ``clear``: the figure
     moved by more than two standard errors of the difference (which holds for pairs judged on different images; on the
     same images the true error is smaller, so "not clear" is said too often rather than too seldom).
     """

@@ -62,7 +62,7 @@ def write_events(path: str | os.PathLike, history: Sequence[Point]) -> None:
 @contextlib.contextmanager
 def _mlflow(store: str | os.PathLike) -> Iterator:
     """A client of the database ``store``, alone with it: two that make its tables at once would fail."""
-    # MLflow tells its makers of its use unless it is asked not to.
+    # MLflow reports its use to its makers unless it is asked not to.
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     try:
         import alembic  # noqa: F401  MLflow imports it when it meets a database

@@ -42,10 +42,14 @@ class _WholeBatch(TorchFunctionMode):
     def __init__(self, ranks: Ranks, batch: int):
         super().__init__()
         self.batch, self.part = batch, ranks.part(batch)
+        self.answers = {
+            F.batch_norm: self._batch_norm,
+            F.dropout: self._dropout,
+            torch.Tensor.bernoulli_: self._bernoulli_,
+        }
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        answers = {F.batch_norm: self._batch_norm, F.dropout: self._dropout, torch.Tensor.bernoulli_: self._bernoulli_}
-        return answers.get(func, func)(*args, **(kwargs or {}))
+        return self.answers.get(func, func)(*args, **(kwargs or {}))
 
     def _batch_norm(
         self, x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5

@@ -26,7 +26,7 @@ class Large(NamedTuple):
 
 
 def images_of(plan: Plan) -> Counter:
-    """Images of the run: {"labelled", "test"}, as its manifest tells or, before there is one, the files of its data.
+    """Images of the run: {"labelled", "test"}, as its manifest says or, before there is one, the files of its data.
 
     Empty where that is not known yet: data to be downloaded, or arrays of images in one file.
     """
@@ -44,7 +44,7 @@ def images_of(plan: Plan) -> Counter:
 
 
 def counted(counts: Mapping[str, int]) -> Counter:
-    """The same of the counts that a manifest.json tells."""
+    """The same of the counts that a manifest.json holds."""
     return Counter(labelled=counts["train"] + counts["valid"], test=counts["test"])
 
 
