@@ -84,7 +84,7 @@ def test_what_a_stage_does_not_read_is_none_of_its_settings(stage, change, read)
     assert (before != after) == read
 
 
-def test_quick_takes_the_first_linear_stage_on_the_starting_trunk_or_plans_one():
+def test_quick_takes_the_first_linear_stage_on_plain_activations_of_the_starting_trunk_or_plans_one():
     assert plan(HEAD, LINEAR).quick_stage == "linear" and list(plan(HEAD, LINEAR).known) == ["head", "linear"]
     for recipe in ([HEAD, ALL], [HEAD, ALL, LINEAR]):
         planned = plan(*recipe)
@@ -93,6 +93,9 @@ def test_quick_takes_the_first_linear_stage_on_the_starting_trunk_or_plans_one()
         # The head reads the very same file.
         assert planned.activations("quick", "0") == planned.activations("head", "0")
     assert plan(HEAD | {"name": "quick"}).quick_stage == "quick_"
+    # Random views would take most of the time: it makes the plain one alone, which the stage that learns on them needs too.
+    moving = plan(LINEAR | {"augment": True, "cycles": 7}, HEAD)
+    assert moving.quick_stage == "quick" and moving.activations("quick", "0") == moving.activations("linear", "0")[:1]
 
 
 def test_the_plain_activations_of_the_starting_trunk_hold_the_test_images_too():

@@ -198,14 +198,18 @@ class Plan:
         return f"{CACHE}/weights-{_key(self.weights_settings)}"
 
     def _implicit_stage(self) -> dict[str, dict]:
-        """The linear stage that `quick` fits where the recipe has none on the starting trunk: by name, {} where it has."""
-        if any(stage["train"] == "linear" and self.trunk_stage(name) is None for name, stage in self.stages.items()):
+        """The linear stage that `quick` fits where the recipe has none on plain activations: by name, {} where it has."""
+        if any(self._is_quick(name, stage) for name, stage in self.stages.items()):
             return {}
         name = "quick"
         while name in self.stages:
             name += "_"
         size = self.config["recipe"][0]["size"]
         return {name: {"name": name, "size": size, "train": "linear", "augment": False, "from": None}}
+
+    def _is_quick(self, name: str, stage: dict) -> bool:
+        """Whether a stage is linear, on the starting trunk, and needs no views but the plain one, which take most of the time."""
+        return stage["train"] == "linear" and not stage["augment"] and self.trunk_stage(name) is None
 
     def is_linear(self, stage: str) -> bool:
         return self.known[stage]["train"] == "linear"
@@ -221,8 +225,8 @@ class Plan:
 
     @property
     def quick_stage(self) -> str:
-        """The stage that gives the first answer: the first linear one on the starting trunk."""
-        return next(name for name in self.known if self.is_linear(name) and self.trunk_stage(name) is None)
+        """The stage that gives the first answer: the first linear one on plain activations of the starting trunk."""
+        return next(name for name, stage in self.known.items() if self._is_quick(name, stage))
 
     def start(self, stage: str) -> str | None:
         """The stage that a stage goes on from: the one it names, else the nearest earlier one that is not linear."""
