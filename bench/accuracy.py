@@ -227,6 +227,10 @@ def fastai_same_seconds(cell: Cell) -> Measured:
     if missing := [name for name in ("default", "fastai") if "processor_s" not in cell.known.get(name, {})]:
         raise Skipped(f"measure the method {missing[0]} of this data set and seed first: its seconds are needed")
     peer = cell.known["fastai"]
+    if peer["machine"] != cell.known["default"]["machine"]:
+        raise Skipped(
+            "the default recipe's and fastai's seconds are those of different machines: measure both here, by --again"
+        )
     budget = cell.known["default"]["processor_s"]
     return fastai(cell, epochs_within(budget, peer["processor_s"], peer["training_s"], peer["epochs"]))
 
@@ -334,13 +338,17 @@ def with_half(values: list[float], digits: int) -> str:
 
 
 def table(cells: list[dict]) -> str:
-    """A markdown table of the cells: a row for each data set and method, means over seeds and their intervals."""
-    lines = ["| data | method | seeds | accuracy | log loss | ROC AUC | processor s |", "|---|---|---|---|---|---|---|"]
+    """A markdown table of the cells: a row for each data set and method, means over seeds and their intervals.
+
+    Seconds are to be compared where the machine is the same.
+    """
+    lines = ["| data | method | seeds | accuracy | log loss | ROC AUC | processor s | machine |", f"|{'---|' * 8}"]
     for (name, method), group in groups(cells).items():
         areas = [cell["roc_auc"] for cell in group if "roc_auc" in cell]
         words = [DATA[name].title, method, str(len(group))]
         words += [with_half([cell[figure] for cell in group], 3) for figure in ("accuracy", "log_loss")]
         words += [with_half(areas, 3) if areas else "", with_half([cell["processor_s"] for cell in group], 0)]
+        words.append(", ".join(dict.fromkeys(cell["machine"].replace("_", " ") for cell in group)))
         lines.append(f"| {' | '.join(words)} |")
     return "\n".join(lines)
 
@@ -363,9 +371,11 @@ def draw(cells: list[dict], path: Path) -> None:
             seconds, loss = (mean_and_half([cell[figure] for cell in group]) for figure in ("processor_s", "log_loss"))
             half = min(seconds[1] or 0, 0.9 * seconds[0])  # a log scale has no place for what is below zero
             axes.errorbar(seconds[0], loss[0], loss[1] or 0, half, "o", color=colors[method], capsize=3, label=method)
-        axes.set(xscale="log", title=DATA[name].title, xlabel="seconds of processor")
+        machines = len({cell["machine"] for (data, _), group in found.items() if data == name for cell in group})
+        label = "seconds of processor" + (f" (of {machines} machines)" if machines > 1 else "")
+        axes.set(xscale="log", title=DATA[name].title, xlabel=label)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))  # formulas are off: no 10^2
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(color=plots.INK, alpha=0.12, linewidth=0.8)
         axes.margins(x=0.15, y=0.12)

@@ -23,13 +23,14 @@ from eightfold.core.files import UserError  # noqa: E402
 
 def cell(data: str, method: str, seed: int, loss: float, seconds: float, **more) -> dict:
     figures = {"accuracy": 1 - loss, "log_loss": loss, "processor_s": seconds, "wall_s": seconds}
+    figures["machine"] = "amd_epyc_2_cores"
     return {"data": data, "method": method, "seed": seed, **figures, **more}
 
 
 CELLS = [
     cell("solar", "fastai", 0, 0.4, 1000, roc_auc=0.88),
     cell("solar", "quick", 1, 0.34, 70, roc_auc=0.91),
-    cell("solar", "quick", 0, 0.32, 60, roc_auc=0.93),
+    cell("solar", "quick", 0, 0.32, 60, roc_auc=0.93, machine="xeon_4_cores"),
     cell("digits", "default", 0, 0.08, 240),
 ]
 
@@ -52,13 +53,14 @@ def test_one_seed_has_no_interval():
 def test_the_table_has_a_row_for_each_data_set_and_method_in_order():
     head, _, *rows = accuracy.table(CELLS).splitlines()
     cells = [[word.strip() for word in row.strip("|").split("|")] for row in rows]
-    assert len(head.split("|")) == 9
+    assert len(head.split("|")) == 10
     assert [row[:3] for row in cells] == [
         [accuracy.DATA["digits"].title, "default", "1"],
         [accuracy.DATA["solar"].title, "quick", "2"],
         [accuracy.DATA["solar"].title, "fastai", "1"],
     ]
-    assert cells[0][3:] == ["0.920", "0.080", "", "240"]
+    assert cells[0][3:] == ["0.920", "0.080", "", "240", "amd epyc 2 cores"]
+    assert cells[1][7] == "xeon 4 cores, amd epyc 2 cores"
     assert cells[1][4].startswith("0.330 ± ") and cells[1][5].startswith("0.920 ± ") and cells[2][6] == "1,000"
 
 
@@ -90,6 +92,9 @@ def test_the_same_seconds_need_both_cells():
     wanting = accuracy.Cell(accuracy.DATA["digits"], None, 0, 1, None, {"default": {"processor_s": 3.0}})
     with pytest.raises(Skipped, match="fastai"):
         accuracy.fastai_same_seconds(wanting)
+    cells = {"default": {"processor_s": 3.0, "machine": "one"}, "fastai": {"processor_s": 2.0, "machine": "other"}}
+    with pytest.raises(Skipped, match="different machines"):
+        accuracy.fastai_same_seconds(accuracy.Cell(accuracy.DATA["digits"], None, 0, 1, None, cells))
 
 
 def test_the_table_replaces_what_stood_between_its_marks():
