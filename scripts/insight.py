@@ -15,7 +15,7 @@ with job(snakemake.log[0], snakemake.threads):
     scale, pixels = read_json(given.weights_identity), Pixels(Path(given.pixels).parent)
     rows = insight.rows_to_show(dataset.read_folds(given.folds), settings)
     net = insight.open_network(given, settings, len(info["classes"]), scale["features"])
-    with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
+    with device(**settings["device"]) as here:
         source = insight.source_of(pixels, settings, scale, here)
         values, logits = insight.features(net, source, rows, here)
     images = insight.answered(rows, logits, table, info)

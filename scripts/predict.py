@@ -33,7 +33,7 @@ with job(snakemake.log[0], snakemake.threads):
         weights = read_json(given.weights_identity)
         kind = finished.Kind(settings["arch"], len(info["classes"]), weights["features"], settings["seed"])
         folders = dict(zip(settings["answering_sizes"], (Path(path).parent for path in given.pixels), strict=True))
-        with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
+        with device(**settings["device"]) as here:
             source_of = prediction.get_views(folders, settings["augmentation"], settings["seed"], weights, here)
             logits = prediction.logits_of_networks(networks, kind, views, source_of, rows, here)
     # logits of each network: (views, rows, classes)

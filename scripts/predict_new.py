@@ -34,7 +34,7 @@ with job(snakemake.log[0], snakemake.threads):
         pixels = Pixels(folders[max(folders)])
         rows = np.flatnonzero(pixels.index[:, 1] > 0)
         log.info("%d images, %d network(s)", len(rows), sum(map(len, folds)))
-        with device(settings["device"]["kind"], settings["device"]["precision"]) as here:
+        with device(**settings["device"]) as here:
             source_of = prediction.get_views(folders, settings["augmentation"], settings["seed"], weights, here)
             logits = [prediction.logits_of_networks(found, kind, views, source_of, rows, here) for found in folds]
         probabilities = answer.combine_networks(logits, blend, settings["answer"]["tta"], tuned["temperature"])
