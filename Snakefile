@@ -1,8 +1,8 @@
 # Eightfold: labelled images in, a Kaggle submission out, by the eight steps of fast.ai 2018, lesson 2.
 #
-#   data      demo, manifest, folds, explore, pixels
-#   train     weights, activations, lr_find, train      once per fold and stage of the recipe
-#   predict   predict, evaluate, write_submission
+#   data      demo, manifest, duplicates, folds, check_job, explore_data, pixels
+#   train     weights, activations, find_lr, train, fit_linear      once per fold and stage of the recipe
+#   predict   predict, choose, score, write_submission
 #   quick     quick_answer, write_quick_submission      the linear stage alone
 #   review    review, timings, report
 #
