@@ -40,7 +40,7 @@ sys.path.append(str(library))
 from eightfold.review.last_words import failure as closing_failure
 from eightfold.review.last_words import summary as closing_summary
 from eightfold.config.resolve import check_yaml_file, resolve
-from eightfold.core.files import UserError, read_json
+from eightfold.core.files import UserError
 from eightfold.core.listing import finished_runs
 from eightfold.upkeep.gpu_limit import limit_gpus
 from eightfold.upkeep.lock import hold as hold_folder

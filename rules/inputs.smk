@@ -223,4 +223,5 @@ def get_benchmarks(wildcards):
 
 def get_outputs():
     """The patterns of the outputs of each rule whose jobs are timed."""
-    return {name: [str(path) for path in getattr(rules, name).output] for name, _ in jobs_of(plan)}
+    names = dict.fromkeys(name for name, _ in jobs_of(plan))  # a rule has thousands of jobs where the work is divided
+    return {name: [str(path) for path in getattr(rules, name).output] for name in names}

@@ -17,9 +17,7 @@ with job(snakemake.log[0], snakemake.threads):
     heads = [checked(path, read_json(identity)) for path, identity in files]
     activations = given.activations and checked(given.activations, read_json(given.activations_identity))
     test = quick.answer_test_images(opened, heads, activations)
-    if test.unreadable:
-        shown = test.unreadable[:10]
-        log.warning("%d test images cannot be read and get the class prior: %s", len(test.unreadable), shown)
+    answer.warn_of_unreadable(test)
 
     record = quick.collect(opened, settings["stage"], records, held_out, test)
     by_class = []

@@ -19,9 +19,7 @@ with job(snakemake.log[0], snakemake.threads):
 
     temperature = held_out.tuned["temperature"]
     test = answer.answer_test_images(opened, blend, getattr(given, "test", []), settings, temperature)
-    if test.unreadable:
-        shown = test.unreadable[:10]
-        log.warning("%d test images cannot be read and get the class prior: %s", len(test.unreadable), shown)
+    answer.warn_of_unreadable(test)
 
     ids, labels = (opened.table[name].iloc for name in ("id", "labels"))
     columns = {"id": ids[held_out.rows].array, "label": labels[held_out.rows].array}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from eightfold.core.runtime import log
 from eightfold.predict import ensembles, evaluation
 from eightfold.predict.ensembles import Blend
 from eightfold.predict.evaluation import Job
@@ -55,6 +56,13 @@ def answer_every_row(job: Job, answered: np.ndarray, probabilities: np.ndarray) 
     found[:] = prior
     found[np.searchsorted(rows, answered)] = probabilities
     return Answer(rows, found, job.table["id"].iloc[np.setdiff1d(rows, answered)].tolist())
+
+
+def warn_of_unreadable(answer: Answer) -> None:
+    """Log how many test images cannot be read, and the first of them."""
+    if answer.unreadable:
+        shown = answer.unreadable[:10]
+        log.warning("%d test images cannot be read and get the class prior: %s", len(answer.unreadable), shown)
 
 
 def answer_test_images(
