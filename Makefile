@@ -2,6 +2,7 @@
 #   CORES=4             processors to use (all)
 #   CONFIG=file.yaml    a config in place of config.yaml
 #   TARGET=evaluate     what `make plan` looks at (submission)
+#   TRUNKS="a b=file"   what `make trunks` compares with the network of CONFIG= (the usual ones)
 #   IMAGES=folder       new images, for `make predict`
 #   NAME= DATA=folder   of a new config, for `make new`
 #   ROWS= THREADS=      rows or groups of the benchmark (all), and its threads (all processors)
@@ -12,6 +13,7 @@ PYTHON ?= python3
 CORES  ?= all
 CONFIG ?=
 TARGET ?= submission
+TRUNKS ?=
 IMAGES ?=
 NAME   ?=
 DATA   ?=
@@ -42,7 +44,7 @@ look = { [ -e '$(MAKERS)' ] || { $(call snakemake,look) --quiet && mkdir -p .set
 
 .DEFAULT_GOAL := submission
 .DELETE_ON_ERROR:
-.PHONY: submission quick report look explore lr_find evaluate clean_cache predict export compare submit new extras solar plan slurm-test score bench check test torture doctor audit unlock lint format help broken
+.PHONY: submission quick trunks report look explore lr_find evaluate clean_cache predict export compare submit new extras solar plan slurm-test score bench check test torture doctor audit unlock lint format help broken
 
 submission report lr_find evaluate: $(READY) ## run the pipeline up to this target
 	@$(look) && $(call snakemake,$@)
@@ -52,6 +54,9 @@ explore look clean_cache: $(READY) ## plots of the data; the manifest and the fo
 
 quick: $(READY) ## the first answer, in about a minute: a linear layer on the starting network, its figure, submission_quick.csv
 	@$(look) && $(call snakemake,$@)
+
+trunks: $(READY) ## which network: a linear layer on each of TRUNKS= beside the run's own, out-of-fold figures, seconds
+	@$(look) && $(call snakemake,trunks $(if $(TRUNKS),--config 'trunks=$(TRUNKS)'))
 
 predict: $(READY) ## label the images in the folder IMAGES= by the finished run of CONFIG=
 	$(if $(IMAGES),,$(error say which images: make predict IMAGES=folder))

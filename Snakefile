@@ -3,10 +3,11 @@
 #   data      demo, manifest, duplicates, folds, check_job, explore_data, pixels
 #   train     weights, activations, find_lr, train, fit_linear      once per fold and stage of the recipe
 #   predict   predict, choose, score, write_submission
+#   trunks    fit_linear_of_trunk, compare_trunks        other networks beside the run's own
 #   quick     quick_answer, write_quick_submission      the linear stage alone
 #   review    review, timings, report
 #
-# Targets: submission (default), evaluate, quick, report, explore, lr_find, look, clean_cache.
+# Targets: submission (default), evaluate, quick, trunks, report, explore, lr_find, look, clean_cache.
 from snakemake.utils import min_version
 
 min_version("9.19")
@@ -29,6 +30,7 @@ include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/predict.smk"
 include: "rules/quick.smk"
+include: "rules/trunks.smk"
 include: "rules/review.smk"
 include: "rules/new.smk"
 include: "rules/kaggle.smk"
@@ -40,7 +42,9 @@ onstart:
 
 
 onsuccess:
-    if set(workflow.dag_settings.targets) != {"look"}:
+    if set(workflow.dag_settings.targets) == {"trunks"}:
+        last_words(Path(f"{plan.run}/trunks.txt").read_text())
+    elif set(workflow.dag_settings.targets) != {"look"}:
         last_words(closing_summary(plan.run, plan.predict_folder if plan.config["predict"]["images"] else None))
 
 
@@ -77,6 +81,12 @@ rule quick:
         "<run>/report_quick.html",
         ["<run>/submission_quick.csv"] if plan.has_test else [],
         get_gzipped("submission_quick"),
+    localrule: True
+
+
+rule trunks:
+    input:
+        "<run>/trunks.html",
     localrule: True
 
 

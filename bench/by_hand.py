@@ -26,7 +26,7 @@ STRENGTHS = 10.0 ** np.arange(-5, 0.1, 0.5)
 
 
 def features(trunk: torch.nn.Module, paths: list[Path], given: dict) -> np.ndarray:
-    """The pooled features of images, each scaled and cropped to a square: float32 (images, 2 * features)."""
+    """The pooled features of images, each scaled and cropped to a square: float32 (images, width)."""
     mean, std = (torch.tensor(given[name]).view(3, 1, 1) for name in ("mean", "std"))
     found = []
     for start in range(0, len(paths), 32):

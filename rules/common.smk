@@ -122,5 +122,5 @@ def minutes(base):
 def get_versions():
     """The versions of what computes the results, read without importing it."""
     names = ("snakemake", "torch", "torchvision", "numpy", "pandas", "pillow", "scikit-learn")
-    extras = {name: installed(name) for name in ("timm",) if plan.config["model"]["arch"].startswith(f"{name}/")}
+    extras = {name: installed(name) for name in ("timm",) if f"{name}/" in plan.arch}
     return {name: version(name) for name in names} | extras

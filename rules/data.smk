@@ -98,7 +98,7 @@ rule check_job:
         settings=plan.check_job_settings(),
         code=code("check_job.py"),
     message:
-        "check: does the metric fit the data, is every class learned"
+        "check: does the metric fit the data, is every class learned, does the network take the sizes"
     script:
         "../scripts/check_job.py"
 

@@ -29,6 +29,12 @@ def get_test_images(wildcards):
     )
 
 
+def get_held_out_images(wildcards):
+    if plan.held_out:
+        return []
+    refuse("split.use: all holds no images out, so networks cannot be compared; give folds, such as split: {use: [0]}")
+
+
 def get_competition(wildcards):
     if plan.config["data"]["competition"]:
         return []
@@ -64,7 +70,7 @@ def get_size(wildcards):
     if hasattr(wildcards, "size"):
         return int(wildcards.size)
     if hasattr(wildcards, "kind"):
-        return plan.activation_sizes[f"activations-{wildcards.kind}-{wildcards.key}"]
+        return plan.shared_activations[f"activations-{wildcards.kind}-{wildcards.key}"][0]
     return plan.known[getattr(wildcards, "stage", plan.last_stage)]["size"]
 
 
@@ -87,6 +93,11 @@ def get_parts(path, name):
 
 
 # ---- what a stage starts from
+
+
+def get_starting_trunk(name):
+    """A file of the starting trunk that shared activations are of."""
+    return lambda wildcards: f"{plan.shared_activations[f'activations-{wildcards.kind}-{wildcards.key}'][1]}/{name}"
 
 
 def get_saved(get):

@@ -4,12 +4,12 @@
 # Local: nodes of a cluster seldom reach the network that weights come from.
 rule weights:
     output:
-        trunk="<weights>/trunk.safetensors",
-        identity="<weights>/weights.json",
+        trunk="<cache>/weights-{key}/trunk.safetensors",
+        identity="<cache>/weights-{key}/weights.json",
     log:
-        "<weights>/weights.log",
+        "<cache>/weights-{key}/weights.log",
     benchmark:
-        "<weights>/weights.jsonl"
+        "<cache>/weights-{key}/weights.jsonl"
     localrule: True
     conda:
         "../envs/eightfold.yaml"
@@ -17,10 +17,10 @@ rule weights:
         mem_mb=memory_mb(4000),
         runtime=minutes(30),
     params:
-        settings=plan.weights_settings,
+        settings=lambda wildcards: plan.starting_weights[wildcards.key],
         code=code("weights.py"),
     message:
-        "weights: the trunk to start from"
+        "weights: a trunk to start from"
     script:
         "../scripts/weights.py"
 
@@ -29,8 +29,9 @@ rule activations:
     input:
         **manifest_files,
         **pixels_files,
-        **weights_files,
-        trunk_identity="<weights>/weights.json",
+        weights_identity=get_starting_trunk("weights.json"),
+        trunk=ancient(get_starting_trunk("trunk.safetensors")),
+        trunk_identity=get_starting_trunk("weights.json"),
         parts=get_parts(f"{CACHE}/activations-{{kind}}-{{key}}/views_{{first}}-{{last}}", "{part}.safetensors"),
     output:
         activations="<cache>/activations-{kind}-{key}/views_{first}-{last}.safetensors",
@@ -63,8 +64,9 @@ use rule activations as activations_part with:
     input:
         **manifest_files,
         **pixels_files,
-        **weights_files,
-        trunk_identity="<weights>/weights.json",
+        weights_identity=get_starting_trunk("weights.json"),
+        trunk=ancient(get_starting_trunk("trunk.safetensors")),
+        trunk_identity=get_starting_trunk("weights.json"),
     output:
         activations=temp("<cache>/activations-{kind}-{key}/views_{first}-{last}.parts/{part}.safetensors"),
         identity=temp("<cache>/activations-{kind}-{key}/views_{first}-{last}.parts/{part}.json"),

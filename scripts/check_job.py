@@ -1,10 +1,11 @@
-"""Whether the job can be judged as it is asked to be, before hours of training: its metric, its classes in the folds."""
+"""Whether the job can be done as it is asked to be, before hours of training: its metric, its classes in the folds, its sizes."""
 
 from pathlib import Path
 
 from eightfold.core.files import UserError, write_json
 from eightfold.core.runtime import job, log
 from eightfold.inputs import dataset
+from eightfold.net import trunks
 from eightfold.predict import metrics
 from eightfold.raw import folds
 
@@ -18,4 +19,5 @@ with job(snakemake.log[0], snakemake.threads):
         if settings["method"] != "fastai07":  # which does not look at classes, and is asked for where some are rare
             raise
         log.warning("Warning: %s", error)
+    trunks.check_sizes(settings["arch"], settings["sizes"])
     write_json(snakemake.output.checked, {"metric": settings["metric"], "task": info["task"]})

@@ -23,7 +23,7 @@ with job(snakemake.log[0], snakemake.threads):
         log.warning("Warning: the submission averages other runs in (ensemble.runs); they are not in this file")
     blend = blend.without_runs().by_plain_view().used()
     folds = finished.find_networks(given, settings, ensembles.views_of(blend.members))
-    kind = finished.Kind(settings["arch"], len(info["classes"]), weights["features"], settings["seed"])
+    kind = finished.Kind(settings["arch"], len(info["classes"]), weights["width"], settings["seed"])
     nets = list(finished.load_whole([network for networks in folds for network in networks], kind))
     notes = export.describe(info, folds, blend, settings["augmentation"]["crop"], tuned)
 

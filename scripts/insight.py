@@ -14,7 +14,7 @@ with job(snakemake.log[0], snakemake.threads):
     table, info = dataset.read_manifest(Path(given.manifest).parent)
     scale, pixels = read_json(given.weights_identity), Pixels(Path(given.pixels).parent)
     rows = insight.rows_to_show(dataset.read_folds(given.folds), settings)
-    net = insight.open_network(given, settings, len(info["classes"]), scale["features"])
+    net = insight.open_network(given, settings, len(info["classes"]), scale["width"])
     with device(**settings["device"]) as here:
         source = insight.source_of(pixels, settings, scale, here)
         values, logits = insight.features(net, source, rows, here)

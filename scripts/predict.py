@@ -31,7 +31,7 @@ with job(snakemake.log[0], snakemake.threads):
             views = ensembles.views_of(ensembles.read(read_json(chosen)).used().members)
         (networks,) = finished.find_networks(given, settings, views)
         weights = read_json(given.weights_identity)
-        kind = finished.Kind(settings["arch"], len(info["classes"]), weights["features"], settings["seed"])
+        kind = finished.Kind(settings["arch"], len(info["classes"]), weights["width"], settings["seed"])
         folders = dict(zip(settings["answering_sizes"], (Path(path).parent for path in given.pixels), strict=True))
         with device(**settings["device"]) as here:
             source_of = prediction.get_views(folders, settings["augmentation"], settings["seed"], weights, here)

@@ -24,7 +24,7 @@ with job(snakemake.log[0], snakemake.threads):
         log.warning("Warning: the submission averages other runs in (ensemble.runs); these answers are this run's own")
     views = ensembles.views_of(blend.members)
     folds = finished.find_networks(given, settings, views)
-    kind = finished.Kind(settings["arch"], len(classes), weights["features"], settings["seed"])
+    kind = finished.Kind(settings["arch"], len(classes), weights["width"], settings["seed"])
 
     with tempfile.TemporaryDirectory(dir=Path(made.predictions).parent, prefix=".pixels-") as packed:
         sides = dict(zip(settings["answering_sizes"], settings["short_sides"], strict=True))

@@ -12,6 +12,6 @@ with job(snakemake.log[0], snakemake.threads):
     trunk, mean, std = starting_weights.pretrained(settings["arch"], settings["weights"], seed)
     state = {f"trunk.{name}": value for name, value in trunk.state_dict().items()}
     tensors.save(snakemake.output.trunk, state, identity_of(settings, snakemake.params.code))
-    identity = {"digest": file_digest(snakemake.output.trunk), "mean": mean, "std": std, "features": trunk.features}
+    identity = {"digest": file_digest(snakemake.output.trunk), "mean": mean, "std": std, "width": trunk.width}
     write_json(snakemake.output.identity, {**settings, **identity})
-    log.info("%s, weights %s: %d features", settings["arch"], settings["weights"], trunk.features)
+    log.info("%s, weights %s: %d numbers an image", settings["arch"], settings["weights"], trunk.width)

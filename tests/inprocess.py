@@ -1,6 +1,8 @@
 """A manifest, or the whole workflow, run within this process on files that a test has written."""
 
+import json
 import runpy
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,7 +59,7 @@ def run_in_this_process(config: dict, *targets: str) -> list[str]:
             workdir=Path.cwd(),
         )
         workflow.dag(DAGSettings(targets=set(targets))).execute_workflow(executor="dryrun")
-        parts = ("input", "output", "params", "wildcards", "log", "resources")
+        parts = ("input", "output", "params", "wildcards", "log", "resources", "benchmark")
         jobs = [
             SimpleNamespace(
                 script=Path(job.rule.script).name, threads=1, **{part: getattr(job, part) for part in parts}
@@ -67,7 +69,10 @@ def run_in_this_process(config: dict, *targets: str) -> list[str]:
             if job.rule.script
         ]
     for job in jobs:
-        for path in [*job.output, *job.log]:
+        for path in [*job.output, *job.log, *filter(None, [job.benchmark])]:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
         runpy.run_path(str(ROOT / "scripts" / job.script), {"snakemake": job})
+        if job.benchmark:  # the one figure of Snakemake's own that a script reads
+            Path(job.benchmark).write_text(json.dumps({"s": time.monotonic() - began}) + "\n")
     return [job.script for job in jobs]

@@ -18,6 +18,7 @@ OF_ANOTHER = {  # rules of one script whose files lie beside one another, and re
     "activations_part": "activations",
     "activations_tuned_part": "activations",
     "pixels_part": "pixels",
+    "fit_linear_of_trunk": "fit_linear",
     "predict_part": "predict",
     "model_card": "report",
 }

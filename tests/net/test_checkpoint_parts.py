@@ -11,17 +11,17 @@ from eightfold.net import checkpoint_parts, heads, trunks
 
 def test_a_part_of_a_checkpoint_is_loaded_or_refused(tmp_path):
 
-    head, other = heads.head(6, 2, 0), heads.head(6, 2, 1)
+    head, other = heads.head(12, 2, 0), heads.head(12, 2, 1)
     tensors.save(tmp_path / "c.safetensors", {f"head.{k}": v for k, v in head.state_dict().items()}, "me")
     checkpoint_parts.load_part(other, tmp_path / "c.safetensors", "head")
     assert all(torch.equal(a, b) for a, b in zip(head.state_dict().values(), other.state_dict().values(), strict=True))
     with pytest.raises(UserError, match=r"c\.safetensors: not the head of this network"):
-        checkpoint_parts.load_part(heads.head(6, 3, 1), tmp_path / "c.safetensors", "head")
+        checkpoint_parts.load_part(heads.head(12, 3, 1), tmp_path / "c.safetensors", "head")
     with pytest.raises(UserError, match="not the trunk of this network"):
         checkpoint_parts.load_part(trunks.trunk_outline(ARCH), tmp_path / "c.safetensors", "trunk")
 
 
-@pytest.mark.parametrize("make", [lambda: heads.LinearHead(12, 3), lambda: heads.head(6, 3, 1)], ids=["linear", "0.7"])
+@pytest.mark.parametrize("make", [lambda: heads.LinearHead(12, 3), lambda: heads.head(12, 3, 1)], ids=["linear", "0.7"])
 def test_the_head_of_a_checkpoint_is_known_by_its_tensors(make, tmp_path):
     made = make()
     state = {f"head.{name}": value for name, value in made.state_dict().items()}

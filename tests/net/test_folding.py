@@ -44,6 +44,6 @@ def test_a_network_that_cannot_be_traced_is_not_folded():
 
 def test_a_network_with_a_float32_head_is_still_folded():
     trunk, _, _ = starting_weights.pretrained("shufflenet_v2_x0_5", "none", seed=2)
-    net = nets.Net(trunk, heads.head(trunk.features, 2, 0)).eval()
+    net = nets.Net(trunk, heads.head(trunk.width, 2, 0)).eval()
     kinds = [type(module) for module in folding.folded(net).modules()]
     assert torch.nn.BatchNorm2d not in kinds and heads.Float32Linear in kinds

@@ -13,9 +13,9 @@ def modes(net):
 
 @pytest.mark.parametrize("bn_freeze", [False, True])
 def test_what_is_frozen_is_in_eval_mode(bn_freeze):
-    net = nets.Net(trunks.trunk_of("resnet18"), heads.head(512, 2, 0))
+    net = nets.Net(trunks.trunk_of("resnet18"), heads.head(1024, 2, 0))
     bn = {name for name, module in net.trunk.named_modules() if isinstance(module, nn.BatchNorm2d)}
-    assert len(nets.groups(net)) == 3 and nets.groups(net.head) == [net.head]
+    assert len(nets.rate_groups(net, {})) == 3 and len(nets.rate_groups(net.head, {})) == 1
     nets.set_training(net, bn_freeze)
     for name, training in modes(net).items():
         assert training == (name.startswith("head") or not (bn_freeze and name.removeprefix("trunk.") in bn)), name

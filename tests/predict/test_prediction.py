@@ -72,7 +72,7 @@ def images(rows, view):
 
 def test_heads_on_one_trunk_see_each_view_once_and_say_what_each_whole_network_says(monkeypatch):
     trunk, _, _ = starting_weights.pretrained("shufflenet_v2_x0_5", "none", 2)
-    several, rows = [heads.head(trunk.features, 3, seed) for seed in (1, 2)], np.array([7, 3, 9, 1, 4])
+    several, rows = [heads.head(trunk.width, 3, seed) for seed in (1, 2)], np.array([7, 3, 9, 1, 4])
     seen = []
 
     def source(rows, view):
@@ -98,9 +98,9 @@ def test_heads_on_one_trunk_see_each_view_once_and_say_what_each_whole_network_s
 def fold(tmp_path):
     """The files of a fold: a head on the starting trunk, all layers with a snapshot, a linear head on the trunk of those."""
     trunks = [starting_weights.pretrained("shufflenet_v2_x0_5", "none", seed)[0] for seed in range(3)]
-    features = trunks[0].features
-    made = [heads.head(features, 2, 1), heads.head(features, 2, 2), heads.head(features, 2, 3)]
-    made.append(torch.nn.Linear(2 * features, 2))
+    width = trunks[0].width
+    made = [heads.head(width, 2, 1), heads.head(width, 2, 2), heads.head(width, 2, 3)]
+    made.append(torch.nn.Linear(width, 2))
 
     def named(part, module):
         return {f"{part}.{name}": value for name, value in module.state_dict().items()}
@@ -142,7 +142,7 @@ def test_each_network_that_may_answer_has_its_own_trunk_and_head(fold):
     *files, whole = fold
     networks, rows = finished.find_in_fold(*files, every(files[0])), np.arange(4)
     assert [network.key for network in networks] == list(whole)
-    kind = finished.Kind("shufflenet_v2_x0_5", 2, whole["all.end"].trunk.features, 0)
+    kind = finished.Kind("shufflenet_v2_x0_5", 2, whole["all.end"].trunk.width, 0)
     views = dict.fromkeys(every(files[0]), 2) | {("head", "end"): 1}
 
     def source_of(size):
@@ -229,7 +229,7 @@ def test_activations_are_computed_batch_by_batch_when_they_are_written(tmp_path)
 
     computed = activations.compute(trunk, source, rows, [0, 3], CPU)
     assert asked == []
-    assert next(iter(computed[3].pieces)).shape == (shards.BATCH, 2 * trunk.features)
+    assert next(iter(computed[3].pieces)).shape == (shards.BATCH, trunk.width)
     assert asked == [(3, shards.BATCH)]
     activations.write(tmp_path / "a", rows, activations.compute(trunk, images, rows, [0, 3], CPU), "me")
     held, found = activations.read(tmp_path / "a", "me")

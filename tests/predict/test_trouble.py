@@ -47,7 +47,7 @@ def one_run(digits, trouble: str, seed: int, folder) -> tuple[np.ndarray, np.nda
         )
         return values[torch.as_tensor(rows)] + 0.5 * noise * (view > 0)
 
-    net, found = heads.head(32, 10, seed), []
+    net, found = heads.head(64, 10, seed), []
     rate, options, wrong = TROUBLES[trouble]
     lies = classes.copy()
     lost = np.random.default_rng(seed).choice(TRAIN, int(wrong * len(TRAIN)), replace=False)

@@ -20,7 +20,7 @@ def network():
     with torch.no_grad():
         head.weight.zero_()
         head.weight[0, 3], head.weight[1, 4] = 1.0, 1.0  # the averages of channels 0 and 1
-    return nets.Net(trunks.Trunk(early, late, 3), head)
+    return nets.Net(trunks.TorchvisionTrunk(early, late, nn.Flatten(), 6), head)
 
 
 def corner(rows, view):

@@ -183,7 +183,7 @@ def test_a_recipe_for_fine_tuning_that_stops_by_itself_and_ends_with_a_linear_st
         assert epochs == told[name]["cycle_ends"][-1] <= len(pd.read_csv(run / name / "history.csv"))
     assert told["linear"]["images"]["train"] == told["last"]["images"]["train"] == 24
     blocks = len(
-        nets.rate_groups(nets.Net(trunks.trunk_outline("shufflenet_v2_x0_5"), heads.head(1024, 2, 0)), options)
+        nets.rate_groups(nets.Net(trunks.trunk_outline("shufflenet_v2_x0_5"), heads.head(2048, 2, 0)), options)
     )
     assert told["all"]["lr"] == pytest.approx([1e-4 * 0.7 ** (blocks - 1 - i) for i in range(blocks)]) and blocks > 10
     # The last one looks through the trunk that was tuned.

@@ -57,7 +57,7 @@ def parabola(lrs, lowest=0.1, noise=0.0):
 
 def test_the_network_and_the_random_state_are_left_as_they_were():
     """Defect 7 of 0.7: runs with and without the finder differed."""
-    net = heads.head(6, 2, 0)
+    net = heads.head(12, 2, 0)
     before = copy.deepcopy(net.state_dict())
     mode = [module.training for module in net.modules()]
     torch.manual_seed(4)
@@ -73,7 +73,7 @@ def test_the_network_and_the_random_state_are_left_as_they_were():
 
 
 def test_the_rates_are_geometric_and_the_losses_fall_before_they_rise():
-    lrs, losses = swept(heads.head(6, 2, 0), steps=100, start=1e-5, end=100)
+    lrs, losses = swept(heads.head(12, 2, 0), steps=100, start=1e-5, end=100)
     np.testing.assert_allclose(lrs, rates(100, 1e-5, 100)[: len(lrs)])
     assert len(lrs) == len(losses) and min(losses) < losses[0] - 0.2
 
@@ -124,7 +124,7 @@ def test_all_groups_keep_their_ratios(monkeypatch):
         return plain(self, inputs, targets, lrs, seed)
 
     monkeypatch.setattr(lr_finder.Stepper, "__call__", watching)
-    monkeypatch.setattr(nets, "groups", lambda net: list(net.children()))
+    monkeypatch.setattr(nets, "rate_groups", lambda net, stage: [list(part.parameters()) for part in net])
     net = nn.Sequential(nn.Linear(12, 4), nn.Linear(4, 4), nn.Linear(4, 2))
     swept(net, steps=20, end=1e-2)
     np.testing.assert_allclose(seen, np.outer(rates(20, 1e-4, 1e-2), [0.01, 0.1, 1]))
@@ -294,12 +294,12 @@ def test_inner_splits_are_stratified_and_of_many_rows_take_some(monkeypatch):
 def tried(net=None, stage=STAGE, n=64, **changes):
     stage = {**stage, "train": "head", "min_steps": 40, **changes}
     splits = inner_splits(TARGETS, np.arange(n), np.arange(len(TARGETS)), 2)
-    setting = Setting(net or heads.head(6, 2, 0), source, TARGETS, np.arange(n))
+    setting = Setting(net or heads.head(12, 2, 0), source, TARGETS, np.arange(n))
     return try_rates(setting, splits, stage, How(8, 3, CPU))
 
 
 def test_trials_judge_each_row_at_each_rate_and_leave_network_and_random_state_alone():
-    net = heads.head(6, 2, 0)
+    net = heads.head(12, 2, 0)
     before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
     losses = tried(net)
     assert losses.shape == (64, 5) and np.isfinite(losses).all()
@@ -314,7 +314,7 @@ def test_a_trial_is_the_stage_trained_on_the_rows_that_are_left(tmp_path):
     from eightfold.train import training
 
     stage = {**STAGE, "train": "head", "min_steps": 20, "cycles": 2, "optimizer": "adamw"}
-    one, other = heads.head(6, 2, 0), heads.head(6, 2, 0)
+    one, other = heads.head(12, 2, 0), heads.head(12, 2, 0)
     seed = seed_for("lr_find", 3, 0)
     lr_finder._train(Setting(one, source, TARGETS, np.arange(50)), stage, 0.003, How(8, seed, CPU))
 
@@ -376,7 +376,7 @@ FINDER = {"steps": 30, "start": 1e-4, "end": 10, "rule": "minimum"}
 
 def found_for(stage, finder=FINDER, units=None, net=None, rows=64):
     stage = {**STAGE, "train": "head", "min_steps": 40, "optimizer": "sgd", **stage}
-    setting = Setting(net or heads.head(6, 2, 0), source, TARGETS, np.arange(rows), classes=["a", "b"])
+    setting = Setting(net or heads.head(12, 2, 0), source, TARGETS, np.arange(rows), classes=["a", "b"])
     return lr_finder.find_rate(setting, stage, How(8, 3, CPU), finder, units), setting, stage
 
 
@@ -388,13 +388,13 @@ def test_without_trials_the_rate_is_the_sweep_s_suggestion():
 
 def test_trials_of_a_new_head_replace_the_suggestion_and_keep_the_curve():
     """The head that an earlier stage trained has learned the images held back: it must have no part in the trials."""
-    learned = heads.head(6, 2, 0)
+    learned = heads.head(12, 2, 0)
     with torch.no_grad():
         learned[-1].weight.fill_(3.0)
     swept, _, _ = found_for({}, net=learned)
     found, setting, stage = found_for({}, net=learned, units=np.arange(64))
     assert found["rule"] == "trials" and found["lrs"] == swept["lrs"] and found["losses"] == swept["losses"]
-    new = setting._replace(net=heads.head(6, 2, seed_for(3, "head")))
+    new = setting._replace(net=heads.head(12, 2, seed_for(3, "head")))
     splits = inner_splits(TARGETS, np.arange(64), np.arange(64), 3)
     expected = choose(try_rates(new, splits, stage, How(8, 3, CPU)), TRIED["sgd"])
     assert {key: found[key] for key in expected} == expected

@@ -158,7 +158,7 @@ class Stopped(Exception):
 
 def train(tmp_path, stage, targets=TARGETS, name="a", stop_after=None, monkeypatch=None):
     inputs = torch.randn(len(targets), 8, generator=torch.Generator().manual_seed(2))
-    net = heads.head(4, 3, 7)
+    net = heads.head(8, 3, 7)
     calls = 0
 
     def source(rows, view):

@@ -21,7 +21,7 @@ from eightfold.train.stepping import Stepper
 def test_each_group_learns_at_its_own_rate(tmp_path):
     """After one step of momentum SGD from rest a group has moved by its rate times its gradient."""
     trunk, _, _ = starting_weights.pretrained("squeezenet1_1", "none", seed=2)
-    net = nets.Net(trunk, heads.head(trunk.features, 2, 7))
+    net = nets.Net(trunk, heads.head(trunk.width, 2, 7))
     before = {name: value.clone() for name, value in net.named_parameters()}
     stepper = Stepper(net, CPU, False)
     gradients = {}
@@ -79,7 +79,7 @@ def test_memory_that_is_not_enough_for_two_is_an_error(tmp_path):
 
 def tuned(arch="resnet18", classes=2):
     trunk, _, _ = starting_weights.pretrained(arch, "none", 1)
-    return nets.Net(trunk, heads.head(trunk.features, classes, 1))
+    return nets.Net(trunk, heads.head(trunk.width, classes, 1))
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v2", "densenet121", "regnet_y_400mf", "timm/resnet10t"])
@@ -165,14 +165,14 @@ def test_a_stage_is_trained_without_importing_torchs_compiler_and_a_head_without
             rows = np.arange(8)
             resume, how = pathlib.Path(folder, "resume"), How(4, 0, here)
             source = lambda rows, view: torch.rand(len(rows), 1024)
-            head = Setting(heads.head(512, 2, 0), source, rows % 2, rows[:5], rows[5:])
+            head = Setting(heads.head(1024, 2, 0), source, rows % 2, rows[:5], rows[5:])
             training.train(head, stage, [0.1], how, resume.with_name("head"), "x")
             assert "torchvision" not in sys.modules
             trunk = trunks.trunk_outline("resnet18").to_empty(device="cpu")
             for tensor in trunk.state_dict().values():
                 tensor.zero_()
             source = lambda rows, view: torch.rand(len(rows), 3, 32, 32)
-            setting = Setting(nets.Net(trunk, heads.head(512, 2, 0)), source, rows % 2, rows[:5], rows[5:])
+            setting = Setting(nets.Net(trunk, heads.head(1024, 2, 0)), source, rows % 2, rows[:5], rows[5:])
             training.train(setting, stage, [0.1] * 3, how, resume, "x")
             assert torch.are_deterministic_algorithms_enabled()
             assert not torch.is_deterministic_algorithms_warn_only_enabled()

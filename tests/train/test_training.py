@@ -58,7 +58,7 @@ def trained(net, tmp_path, source=vectors, stage=STAGE, lrs=(0.05,), batch_size=
 
 
 def head(seed=1, classes=2):
-    return heads.head(6, classes, seed)
+    return heads.head(12, classes, seed)
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -79,10 +79,10 @@ def test_a_head_on_cached_activations_is_the_head_trained_through_the_frozen_tru
     rows, views = np.arange(30), [0, 1, 2, 3]
     cached = activations.compute(trunk, images, rows, views, CPU)
     activations.write(tmp_path / "views.safetensors", rows, cached, "made by this test")
-    alone = heads.head(1024, 2, 7)
+    alone = heads.head(2048, 2, 7)
     first = trained(alone, tmp_path, source=Activations([tmp_path / "views.safetensors"], CPU))
 
-    net = nets.Net(trunk, heads.head(1024, 2, 7))
+    net = nets.Net(trunk, heads.head(2048, 2, 7))
     for parameter in net.trunk.parameters():
         parameter.requires_grad = False
     frozen = {name: value.clone() for name, value in net.trunk.state_dict().items()}
@@ -107,7 +107,7 @@ def test_nothing_reads_memory_that_it_has_not_written(tmp_path):
         torch.utils.deterministic.fill_uninitialized_memory = fill
         try:
             trunk, _, _ = starting_weights.pretrained("shufflenet_v2_x0_5", "none", seed=2)
-            net = nets.Net(trunk, heads.head(1024, 2, 7))
+            net = nets.Net(trunk, heads.head(2048, 2, 7))
             trained(net, tmp_path / str(fill), source=images, stage=PLAIN, lrs=(0.001, 0.01, 0.05))
         finally:
             torch.set_deterministic_debug_mode("default")

@@ -101,7 +101,7 @@ def test_what_it_says_a_run_needs_is_about_what_one_takes(monkeypatch, finished)
     plan = Plan(resolve(changed()))
     trunk = trunks.trunk_outline("shufflenet_v2_x0_5")
     weights = sum(4 * tensor.numel() for tensor in trunk.state_dict().values())
-    wanted = disk_space.needed(plan, disk_space.images_of(plan), trunk.features, weights)
+    wanted = disk_space.needed(plan, disk_space.images_of(plan), trunk.width, weights)
     wanted = {large.path: large.bytes for large in wanted}
     wanted.pop(f"{plan.run}/.resume")  # gone at the end
     large = [path for path in Path("results").rglob("*") if path.suffix in (".safetensors", ".u8")]

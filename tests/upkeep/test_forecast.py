@@ -115,7 +115,7 @@ def test_the_table_counts_jobs_hours_and_disk(tmp_path, monkeypatch):
     assert "train                        1" in text and "disk when all is there" in text and "0 GPU-hours" in text
     assert "not known" not in text
     disk: Counter = Counter()
-    for large in disk_space.needed(plan(), Counter(labelled=1000, test=0), features=512, trunk=10**6):
+    for large in disk_space.needed(plan(), Counter(labelled=1000, test=0), width=1024, trunk=10**6):
         disk[large.kind] += large.bytes
     assert disk["activations"] == 1000 * 1024 * 4  # one view of the head stage, max and mean of each feature
     assert disk["pixels"] == 1000 * sum(side**2 * 1.5 * 3 for side in plan().short_sides.values())

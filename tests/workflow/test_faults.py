@@ -190,7 +190,7 @@ def test_a_loss_that_is_no_number_names_its_pictures_and_keeps_the_last_good_sta
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_forward_passes_are_the_same_bytes_for_any_number_of_threads(precision):
     trunk, _, _ = starting_weights.pretrained("resnet18", "none", seed=2)
-    head = heads.head(trunk.features, 3, 7)
+    head = heads.head(trunk.width, 3, 7)
     here, rows = Device(torch.device("cpu"), precision), np.arange(9)
 
     def source(rows, view):

@@ -18,6 +18,7 @@ def contradictions(config: object, wrong: set[str]) -> Iterator[Problem]:
         _split: ["split", "data.valid"],
         _finder: ["lr_find.start", "lr_find.end"],
         _tta: ["tta"],
+        _model: ["model.arch", "model.weights"],
         _recipe: ["recipe"],
         _ensemble: ["recipe", "ensemble", "run", "split"],
     }
@@ -104,6 +105,18 @@ def _finder(config: dict) -> Iterator[Problem]:
     start, end = config["lr_find"]["start"], config["lr_find"]["end"]
     if start >= end:
         yield "lr_find.end", f"is {shown(end)}; allowed: above lr_find.start, which is {start}"
+
+
+def _model(config: dict) -> Iterator[Problem]:
+    arch, weights = config["model"]["arch"], config["model"]["weights"]
+    archs = [arch] if isinstance(arch, str) else arch
+    if isinstance(weights, list) and len(weights) != len(archs):
+        yield (
+            "model.weights",
+            f"lists {len(weights)}, where model.arch names {len(archs)}; allowed: one for each, or one word for all",
+        )
+    if len(archs) != len(set(archs)):
+        yield "model.arch", f"is {shown(arch)}, with a network twice; allowed: each once"
 
 
 def _tta(config: dict) -> Iterator[Problem]:

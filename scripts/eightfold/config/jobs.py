@@ -40,7 +40,7 @@ def _of_data(plan: Plan) -> Iterator[Job]:
     yield from (Job(rule, {}) for rule in ("explore_data", "show_augmentation"))
     for key in plan.short_sides:
         yield from _in_parts(plan, "pixels", key=key)
-    yield Job("weights", {})
+    yield Job("weights", {"key": plan.weights_folder.rpartition("-")[2]})
 
 
 def _of_stages(plan: Plan) -> Iterator[Job]:

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from eightfold.config.racers import TOGETHER, Racer, racers_of
 from eightfold.config.schedules import stage_epochs
 from eightfold.core.files import UserError, digest, fingerprint
 from eightfold.core.listing import files_below, listing_digest
@@ -36,6 +37,11 @@ def installed(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def as_list(given: str | list[str]) -> list[str]:
+    """`model.arch` or `model.weights` as a list."""
+    return [given] if isinstance(given, str) else given
 
 
 def _sorted(value):
@@ -181,21 +187,69 @@ class Plan:
 
     # ---- trunk and activations
 
-    @cached_property
-    def weights_settings(self) -> dict:
-        model = self.config["model"]
-        settings = {"arch": model["arch"], "weights": model["weights"]}
-        if model["arch"].startswith("timm/"):
+    def weights_settings(self, arch: str, weights: str | list[str]) -> dict:
+        """What the starting trunk of a network, or of several put together, depends on."""
+        settings = {"arch": arch, "weights": weights}
+        if "timm/" in arch:
             settings["timm"] = installed("timm")
-        if model["weights"] == "none":
+        each = as_list(weights)
+        if "none" in each:
             settings["seed"] = self.config["seed"]
-        elif os.path.isfile(model["weights"]):
-            settings["fingerprint"] = fingerprint(model["weights"])
+        if prints := [fingerprint(path) for path in each if os.path.isfile(path)]:
+            settings["fingerprint"] = prints if len(prints) > 1 else prints[0]
+        if packages := [name.partition(":")[2] for name in each if name.startswith("package:")]:
+            settings["packages"] = {name: installed(name) for name in packages}
         return _sorted(settings)
 
     @property
+    def arch(self) -> str:
+        """The network's name; of several, a+b."""
+        return TOGETHER.join(as_list(self.config["model"]["arch"]))
+
+    @property
+    def starting_networks(self) -> list[tuple[str, str]]:
+        """(arch, weights) of each network of the run."""
+        archs, weights = (as_list(self.config["model"][key]) for key in ("arch", "weights"))
+        return list(zip(archs, weights * len(archs) if len(weights) == 1 else weights, strict=True))
+
+    @cached_property
     def weights_folder(self) -> str:
-        return f"{CACHE}/weights-{_key(self.weights_settings)}"
+        return self.weights_folder_of(self.arch, self.config["model"]["weights"])
+
+    def weights_folder_of(self, arch: str, weights: str | list[str]) -> str:
+        return f"{CACHE}/weights-{_key(self.weights_settings(arch, weights))}"
+
+    @cached_property
+    def starting_weights(self) -> dict[str, dict]:
+        """By the key of its folder, what each starting trunk depends on: the run's own, and those it is compared with."""
+        own = self.arch, self.config["model"]["weights"]
+        every = {(own[0], tuple(as_list(own[1]))): own}
+        every |= {
+            (arch, (weights,)): (arch, weights) for racer in self.racers.values() for arch, weights in racer.parts
+        }
+        found = [self.weights_settings(*pair) for pair in every.values()]
+        return {_key(settings): settings for settings in found}
+
+    # ---- networks side by side
+
+    @cached_property
+    def racers(self) -> dict[str, Racer]:
+        """What `make trunks` compares, by the name of its folder; the run's own first."""
+        found = racers_of(self.config["model"], self.config["trunks"], self.devices > 0)
+        return {racer.folder: racer for racer in found}
+
+    def activations_of_racer(self, racer: str) -> list[str]:
+        """The plain activations of each of its networks, without suffix, at the recipe's first size."""
+        size = self.known[self.quick_stage]["size"]
+        folders = [self.weights_folder_of(*part) for part in self.racers[racer].parts]
+        return [f"{self.activations_folder(size, 0, 0, folder)}/views_0-0" for folder in folders]
+
+    def compare_trunks_settings(self) -> dict:
+        """racers: name, networks and the number of their parts, in the order of the inputs; the metric that judges."""
+        racers = [{"name": racer.name, "parts": [list(part) for part in racer.parts]} for racer in self.racers.values()]
+        what = {"run": self.config["run"], "racers": racers, "folds": self.held_out, "metric": self.config["metric"]}
+        what |= {"size": self.known[self.quick_stage]["size"], "positive": self.config["submission"]["positive"]}
+        return _sorted(what)
 
     def _implicit_stage(self) -> dict[str, dict]:
         """The linear stage that `quick` fits where the recipe has none on plain activations: by name, {} where it has."""
@@ -312,12 +366,13 @@ class Plan:
             settings |= {"crop": "squish"}  # the plain view is squished too
         return _sorted(settings)
 
-    def activations_folder(self, size: int, first: int, last: int) -> str:
-        """Folder of the pretrained trunk's activations. The range of views is in the file's name, not in the key."""
+    def activations_folder(self, size: int, first: int, last: int, weights: str | None = None) -> str:
+        """Folder of the activations of the starting trunk in the folder ``weights``, the run's own unless given. The range of
+        views is in the file's name, not in the key."""
         settings = self.activations_settings(size, first, last)
         what = {key: value for key, value in settings.items() if key not in ("first", "last")}
         kind = "augmented" if first else "plain"
-        return f"{CACHE}/activations-{kind}-{_key(self.pixels_folder(size), self.weights_folder, what)}"
+        return f"{CACHE}/activations-{kind}-{_key(self.pixels_folder(size), weights or self.weights_folder, what)}"
 
     def activations(self, stage: str, fold: str) -> list[str]:
         """The activation files, without suffix, that a head or linear stage reads."""
@@ -327,14 +382,18 @@ class Plan:
         return [f"{self.run}/fold{fold}/{trunk}/activations/{size}px_views_{a}-{b}" for a, b in self.views(stage)]
 
     @cached_property
-    def activation_sizes(self) -> dict[str, int]:
-        """Size (px) by name of the shared activation folder."""
-        return {
-            Path(self.activations_folder(stage["size"], a, b)).name: stage["size"]
+    def shared_activations(self) -> dict[str, tuple[int, str]]:
+        """Size (px) and folder of the starting trunk, by name of the folder of the activations."""
+        own = [
+            (stage["size"], a, b, self.weights_folder)
             for name, stage in self.known.items()
             if stage["train"] != "all" and self.trunk_stage(name) is None
             for a, b in self.views(name)
-        }
+        ]
+        size = self.known[self.quick_stage]["size"]
+        parts = {part for racer in self.racers.values() for part in racer.parts}
+        every = [*own, *((size, 0, 0, self.weights_folder_of(*part)) for part in sorted(parts))]
+        return {Path(self.activations_folder(*what)).name: (what[0], what[3]) for what in every}
 
     # ---- stages
 
@@ -368,7 +427,7 @@ class Plan:
         if settings["train"] == "all":
             # A head stage depends on these through its activations alone.
             shared |= {"augmentation": self.config["augmentation"], "bn_freeze": model["bn_freeze"]}
-        return {"stage": settings, "arch": model["arch"], "holds_back": self.holds_back(stage), **shared}
+        return {"stage": settings, "arch": self.arch, "holds_back": self.holds_back(stage), **shared}
 
     def find_lr_settings(self, stage: str) -> dict:
         settings = self._training_settings(stage)
@@ -460,7 +519,7 @@ class Plan:
 
     def _candidates_settings(self) -> dict:
         keys = ("answering", "answering_sizes", "answering_snapshots", "candidates")
-        return {key: getattr(self, key) for key in keys} | {"arch": self.config["model"]["arch"]}
+        return {key: getattr(self, key) for key in keys} | {"arch": self.arch}
 
     def predict_settings(self) -> dict:
         settings = {
@@ -510,7 +569,13 @@ class Plan:
 
     def check_job_settings(self) -> dict:
         return _sorted(
-            {"metric": self.config["metric"], "folds": self.held_out, "method": self.config["split"]["method"]}
+            {
+                "metric": self.config["metric"],
+                "folds": self.held_out,
+                "method": self.config["split"]["method"],
+                "arch": self.arch,
+                "sizes": sorted({stage["size"] for stage in self.known.values()}),
+            }
         )
 
     @property
@@ -553,7 +618,7 @@ class Plan:
     def insight_settings(self) -> dict:
         """``most``: images on the map; ``per_sheet``: images on a sheet of Grad-CAM."""
         what = {"fold": self.first_fold, "most": 1000, "per_sheet": 6, "seed": self.config["seed"]}
-        what |= {"arch": self.config["model"]["arch"], "size": self.stages[self.last_stage]["size"]}
+        what |= {"arch": self.arch, "size": self.stages[self.last_stage]["size"]}
         what |= {"device": self.config["device"], "augmentation": {"crop": self.config["augmentation"]["crop"]}}
         return _sorted(what)
 
@@ -611,5 +676,16 @@ class Plan:
     def check(self) -> None:
         """Raise UserError for a config that contradicts itself in ways only the plan can tell, or whose data are not there."""
         _ = self.manifest_settings  # lists the data
+        _ = self.racers  # names them
+        for _, weights in self.starting_networks:
+            if (
+                not weights.startswith("package:")
+                and ("/" in weights or "." in weights)
+                and not os.path.isfile(weights)
+            ):
+                raise UserError(
+                    f"model.weights: {weights} does not exist (give DEFAULT, IMAGENET1K_V1, none, the path of a file or "
+                    "package:<name>)"
+                )
         if self.splits == []:
             raise UserError("split.use: all trains on every image and there are no test images: nothing to predict")

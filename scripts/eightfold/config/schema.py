@@ -23,7 +23,8 @@ def follow(schema: dict) -> dict:
 
 def branches_of(schema: dict) -> list[dict]:
     """The schemas of which a value has to suit one."""
-    return schema.get("anyOf", [schema])
+    schema = follow(schema)
+    return [leaf for branch in schema["anyOf"] for leaf in branches_of(branch)] if "anyOf" in schema else [schema]
 
 
 def types_of(schema: dict) -> list[str]:
@@ -39,7 +40,7 @@ def is_table(data: Mapping, path: str) -> bool:
 
 def refusal(value: object, schema: dict) -> str:
     """What is said of a value that a schema does not allow: the value, a guess at what was meant, what is allowed."""
-    branches = branches_of(follow(schema))
+    branches = branches_of(schema)
     hint = ""
     if isinstance(value, str):
         words = [word for branch in branches for word in branch.get("enum", [])]

@@ -68,6 +68,11 @@ def memory_text(megabytes: float | None) -> str:
     return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
 
 
+def together(names: str | Collection[str] | None) -> str | None:
+    """One name, or several with plus signs between them."""
+    return names if names is None or isinstance(names, str) else " + ".join(names)
+
+
 def listed(items: Collection[str], most: int = 10) -> str:
     """The first items one a line, and how many more there are: for error messages."""
     lines = [f"\n  {item}" for item in list(items)[:most]]

@@ -26,9 +26,9 @@ def compute(
     device: Device,
     on_progress: Callable[[], object] = lambda: None,
 ) -> dict[int, Pieces]:
-    """View: float32 (rows, 2 * features), computed batch by batch when it is written. ``on_progress`` is called after each."""
+    """View: float32 (rows, width), computed batch by batch when it is written. ``on_progress`` is called after each."""
     trunk = trunk.to(device.device, memory_format=torch.channels_last).eval()
-    shape = (len(rows), 2 * trunk.features)
+    shape = (len(rows), trunk.width)
     return {
         view: Pieces(torch.float32, shape, inference.batches(trunk, source, rows, view, device, on_progress))
         for view in views
@@ -42,7 +42,7 @@ def write(path: str | os.PathLike, rows: np.ndarray, views: Mapping[int, torch.T
 
 
 def read(path: str | os.PathLike, identity: str | None = None) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
-    """Rows int64 (n,), and by view float32 (n, 2 * features). Raises UserError for a damaged or alien file."""
+    """Rows int64 (n,), and by view float32 (n, width). Raises UserError for a damaged or alien file."""
     found = tensors.load(path, identity)
     return found.pop("rows"), {int(name.removeprefix("view")): values for name, values in found.items()}
 

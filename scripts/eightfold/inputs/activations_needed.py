@@ -38,7 +38,7 @@ def choose_rows(which: str, table: pd.DataFrame, folds: str | os.PathLike | None
 
 
 def read_earlier(output: str | os.PathLike, wanted: Container[int], identity: str) -> dict[int, torch.Tensor]:
-    """View: float32 (rows, 2 * features), for the views of ``wanted`` that lie in files beside ``output`` already.
+    """View: float32 (rows, width), for the views of ``wanted`` that lie in files beside ``output`` already.
 
     They are named as it is but for the range of views (views_1-3), and carry its ``identity``, which the range is no part of:
     a view computed for a run of more or fewer epochs is as good. Files of another identity are left alone, and the log says so.

@@ -57,23 +57,27 @@ class Views:
 
 
 class Activations:
-    """Cached pooled trunk outputs: (rows, view) -> float32 (rows, 2 * features)."""
+    """Cached pooled trunk outputs: (rows, view) -> float32 (rows, width).
+
+    Where several files hold a view, each of another network, their vectors come one after another.
+    """
 
     def __init__(self, files: Sequence[str | os.PathLike], device: Device):
         from eightfold.inputs import activations
 
         self.device = device.device
-        self._views: dict[int, tuple[dict[int, int], torch.Tensor]] = {}  # view: (row -> position, activations)
+        self._views: dict[int, list[tuple[dict[int, int], torch.Tensor]]] = {}  # view: (row -> position, activations)
         for path in files:
             rows, found = activations.read(path)
             positions = {row: i for i, row in enumerate(rows.tolist())}
-            self._views |= {view: (positions, values) for view, values in found.items()}
+            for view, values in found.items():
+                self._views.setdefault(view, []).append((positions, values))
 
     def __call__(self, rows: np.ndarray, view: int) -> torch.Tensor:
-        positions, values = self._views[view]
-        return values[[positions[row] for row in rows.tolist()]].to(self.device)
+        parts = [values[[positions[row] for row in rows.tolist()]] for positions, values in self._views[view]]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).to(self.device)
 
     def holds(self, rows: np.ndarray, view: int) -> bool:
         """Whether the files hold these rows in this view."""
-        positions, _ = self._views.get(view, ({}, None))
-        return all(row in positions for row in rows.tolist())
+        held = self._views.get(view, [({}, None)])
+        return all(row in positions for positions, _ in held for row in rows.tolist())

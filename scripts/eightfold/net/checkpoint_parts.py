@@ -29,6 +29,6 @@ def load_head(path: str | os.PathLike, prefix: str = "head") -> nn.Module:
     if last is None or first is None:
         raise UserError(f"{path}: holds no head named {prefix}; delete it and run again")
     with torch.device("meta"):
-        net = LinearHead(first.shape[1], len(first)) if "weight" in state else head(len(first) // 2, len(last), 0)
+        net = LinearHead(first.shape[1], len(first)) if "weight" in state else head(len(first), len(last), 0)
     load_part(net, path, prefix)
     return net

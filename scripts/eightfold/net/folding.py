@@ -19,7 +19,7 @@ def folded(net: nn.Module) -> nn.Module:
     ``net`` must be in eval mode. A pass over each map is saved: 1.4 times the speed for mobilenet_v2, 1.06 for resnet34
     (float32, one thread of a Xeon at 2.5 GHz, torch 2.15). A network that cannot be traced is returned itself.
     """
-    if not any(isinstance(module, nn.Conv2d) for module in net.modules()):
+    if not any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
         return net
     try:
         traced = fx.GraphModule(net, _Tracer().trace(net))

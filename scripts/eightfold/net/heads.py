@@ -14,15 +14,15 @@ class Float32Linear(nn.Linear):
             return super().forward(x.float())
 
 
-def head(features: int, classes: int, seed: int) -> nn.Sequential:
-    """fastai 0.7's head on a pooled vector of ``2 * features``: logits of ``classes``.
+def head(width: int, classes: int, seed: int) -> nn.Sequential:
+    """fastai 0.7's head on a pooled vector of ``width`` numbers: logits of ``classes``.
 
     Kaiming-normal weights and zero biases, drawn from ``seed`` alone. (resnet34, 2 classes: 528,898 parameters.)
     """
     layers = nn.Sequential(
-        nn.BatchNorm1d(2 * features),
+        nn.BatchNorm1d(width),
         nn.Dropout(0.25),
-        nn.Linear(2 * features, 512),
+        nn.Linear(width, 512),
         nn.ReLU(),
         nn.BatchNorm1d(512),
         nn.Dropout(0.5),

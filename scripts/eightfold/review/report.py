@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import yaml
 
 from eightfold.core.files import read_json
-from eightfold.core.wording import baseline_name
+from eightfold.core.wording import baseline_name, together
 from eightfold.review import loss_curve, pages, report_answer, report_stages
 from eightfold.review.from_files import figures, number_of, sheets, table_rows
 from eightfold.review.job_graph import flow
@@ -111,7 +111,7 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
         "tuning": report_answer.tuning(metrics),
         "timings": times,
         "config": yaml.safe_dump(settings.get("config") or {}, sort_keys=False, allow_unicode=True, width=100),
-        "arch": ((settings.get("config") or {}).get("model") or {}).get("arch"),
+        "arch": together(((settings.get("config") or {}).get("model") or {}).get("arch")),
         "versions": dict(settings.get("versions") or {}),
     }
 

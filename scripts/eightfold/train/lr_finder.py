@@ -56,7 +56,7 @@ def find_rate(setting: Setting, stage: dict, how: How, finder: dict, units: np.n
     splits = [] if units is None else inner_splits(setting.targets, setting.train_rows, units, how.seed)
     if splits:
         # A new head: one that an earlier stage trained has seen the images which are held back here.
-        new = heads.head(setting.net[0].num_features // 2, len(setting.classes), seed_for(how.seed, "head"))
+        new = heads.head(setting.net[0].num_features, len(setting.classes), seed_for(how.seed, "head"))
         found |= choose(try_rates(setting._replace(net=new), splits, stage, how), TRIED[optimizer])
     return found
 

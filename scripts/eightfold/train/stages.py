@@ -24,9 +24,9 @@ def identity_inputs(given) -> list[str]:
     return found + list(getattr(given, "activations_identities", []))
 
 
-def network(arch: str, classes: int, features: int, seed: int) -> nets.Net:
+def network(arch: str, classes: int, width: int, seed: int) -> nets.Net:
     """A trunk whose weights wait to be loaded, under a new head."""
-    return nets.Net(trunks.trunk_outline(arch), heads.head(features, classes, seed_for(seed, "head")))
+    return nets.Net(trunks.trunk_outline(arch), heads.head(width, classes, seed_for(seed, "head")))
 
 
 def open_setting(given, settings: dict, fold: str, device: Device) -> Setting:
@@ -45,7 +45,7 @@ def open_setting(given, settings: dict, fold: str, device: Device) -> Setting:
     if head:
         checked(head, read_json(given.head_identity))
     if stage["train"] == "head":
-        net = heads.head(weights["features"], len(info["classes"]), seed_for(seed, "head"))
+        net = heads.head(weights["width"], len(info["classes"]), seed_for(seed, "head"))
         if head:
             net = checkpoint_parts.load_head(head)
         for path, identity in zip(given.activations, given.activations_identities, strict=True):
@@ -53,7 +53,7 @@ def open_setting(given, settings: dict, fold: str, device: Device) -> Setting:
         source = Activations(given.activations, device)
     else:
         trunk = checked(given.trunk, read_json(given.trunk_identity))
-        net = network(settings["arch"], len(info["classes"]), weights["features"], seed)
+        net = network(settings["arch"], len(info["classes"]), weights["width"], seed)
         checkpoint_parts.load_part(net.trunk, trunk, "trunk")
         if head:
             net.head = checkpoint_parts.load_head(head)

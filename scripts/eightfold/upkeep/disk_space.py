@@ -48,14 +48,14 @@ def counted(counts: Mapping[str, int]) -> Counter:
     return Counter(labelled=counts["train"] + counts["valid"], test=counts["test"])
 
 
-def needed(plan: Plan, images: Counter, features: int, trunk: int) -> list[Large]:
-    """What the run's large files take. features: of the trunk's last map; trunk: bytes of its weights."""
+def needed(plan: Plan, images: Counter, width: int, trunk: int) -> list[Large]:
+    """What the run's large files take. width: of the pooled vector; trunk: bytes of its weights."""
     found = [
         Large("pixels", plan.pixels_folder(size), int(images.total() * short_side_for(size) ** 2 * ASPECT * 3))
         for size in sorted({stage["size"] for stage in plan.stages.values()})
     ]
     found.append(Large("checkpoints", plan.weights_folder, trunk))
-    head, activations, unfinished = 4 * (2 * features * 513 + 10_000), {}, 0
+    head, activations, unfinished = 4 * (width * 513 + 10_000), {}, 0
     for name, stage in plan.stages.items():
         learned = head + (trunk if stage["train"] == "all" else 0)
         snapshots = stage["cycles"] * stage["snapshots"]
@@ -66,7 +66,7 @@ def needed(plan: Plan, images: Counter, features: int, trunk: int) -> list[Large
                 for path, (first, last) in zip(plan.activations(name, fold), plan.views(name), strict=True):
                     rows = images["labelled"] if first or plan.trunk_stage(name) else images.total()
                     vectors = (last - first + 1) * rows
-                    activations[f"{path}.safetensors"] = vectors * 2 * features * 4
+                    activations[f"{path}.safetensors"] = vectors * width * 4
     found += [Large("activations", path, size) for path, size in activations.items()]  # folds share them
     # Until the next job reads the stage: one stage of each fold at a time.
     return [*found, Large("checkpoints", f"{plan.run}/.resume", len(plan.folds) * unfinished)]

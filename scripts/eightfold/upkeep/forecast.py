@@ -117,7 +117,7 @@ def settings_of(plan: Plan, job: Job) -> dict:
     if rule == "find_lr":
         return plan.find_lr_settings(words["stage"])
     if rule in ("activations", "activations_tuned"):
-        size = words.get("size") or plan.activation_sizes[f"activations-{words['kind']}-{words['key']}"]
+        size = words.get("size") or plan.shared_activations[f"activations-{words['kind']}-{words['key']}"][0]
         return {"size": int(size), "first": int(words["first"]), "last": int(words["last"])}
     return plan.predict_settings() if rule == "predict" else {}
 
@@ -162,18 +162,18 @@ class Rates:
 
 
 def shape_of(plan: Plan) -> tuple[int, int]:
-    """Features of the run's trunk and bytes of its weights: as they are, where they are there; else those of a resnet50."""
+    """Width of the pooled vector of the run's trunk and bytes of its weights: as they are, where they are there; else those of a resnet50."""
     folder = Path(plan.weights_folder)
     try:
-        features = read_json(folder / "weights.json")["features"]
-        return features, (folder / "trunk.safetensors").stat().st_size
+        width = read_json(folder / "weights.json")["width"]
+        return width, (folder / "trunk.safetensors").stat().st_size
     except (OSError, LookupError, UserError):
-        return 2048, 94_000_000
+        return 4096, 94_000_000
 
 
 def table(plan: Plan, jobs: list[Job], results: Path) -> str:
     """Jobs by rule with their seconds, hours of the device and disk: lines for a terminal."""
-    images, rates, gpu, arch = images_of(plan), Rates(results), plan.devices > 0, plan.config["model"]["arch"]
+    images, rates, gpu, arch = images_of(plan), Rates(results), plan.devices > 0, plan.arch
     rows: dict[str, list] = {}
     device_s = 0.0
     for job in jobs:
