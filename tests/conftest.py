@@ -1,4 +1,4 @@
-"""What several test files share: one real run of the whole workflow on tiny pictures."""
+"""What several test files share: one real run of the whole workflow on tiny images."""
 
 import fcntl
 import os

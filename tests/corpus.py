@@ -40,10 +40,10 @@ UPRIGHT: dict[int, Callable] = {  # what each EXIF orientation says of the store
 }
 
 
-def saved(picture, kind: str, **options) -> bytes:
+def saved(image, kind: str, **options) -> bytes:
     file = io.BytesIO()
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    image.save(file, kind, **options)
+    shown = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    shown.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -140,12 +140,12 @@ class Planted:
         return open, (self.canary, "w")
 
 
-def exact(picture=COLOR) -> tuple:
-    return picture, 0
+def exact(image=COLOR) -> tuple:
+    return image, 0
 
 
-def near(picture=COLOR) -> tuple:
-    return picture, LOSSY
+def near(image=COLOR) -> tuple:
+    return image, LOSSY
 
 
 def grey(values=GREY) -> np.ndarray:
@@ -278,7 +278,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], tuple | str]] = {
     "zip": (archive, NOT),
     "pickle": (lambda: pickle.dumps(Planted("run-by-a-pickle")), NOT),
     "npy_of_objects": (lambda: _npy_of_objects(), "npy"),
-    "npy_of_no_picture": (lambda: _npy(np.zeros((2, 3, 4, 5))), "not an image"),
+    "npy_of_no_image": (lambda: _npy(np.zeros((2, 3, 4, 5))), "not an image"),
     "npy_cut_short": (lambda: _npy(COLOR)[:-9], "npy"),
     "npy": (lambda: _npy(COLOR), exact()),
 }

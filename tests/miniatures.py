@@ -1,4 +1,4 @@
-"""Miniatures of real competitions: their files, columns, kinds of ids and samples, with a few tiny pictures.
+"""Miniatures of real competitions: their files, columns, kinds of ids and samples, with a few tiny images.
 
 Each is written below a folder as its competition's data page describes it; `write(name, root)` gives the ids to predict
 in the sample's order. An image's shade tells its class, so that there is something to learn.
@@ -24,7 +24,7 @@ PLANET = ["agriculture", "clear", "haze", "primary", "water"]
 
 
 def shades(label: int, number: int, size: tuple[int, int] = (30, 24)) -> np.ndarray:
-    """uint8 (height, width, 3) of a class: its own shade and stripes, and noise of its own for each picture."""
+    """uint8 (height, width, 3) of a class: its own shade and stripes, and noise of its own for each image."""
     random = np.random.default_rng([label, number])
     width, height = size
     stripes = 30 * np.sin(np.arange(width) * (label + 1) / 3)
@@ -235,16 +235,16 @@ def iceberg(root: Path) -> list[str]:
 
 
 def cdiscount(root: Path) -> list[str]:
-    """Pictures in BSON documents, one product each; needs pymongo, so it has no example config of its own."""
+    """Images in BSON documents, one product each; needs pymongo, so it has no example config of its own."""
     import bson
 
     def documents(numbers: range, labelled: bool) -> bytes:
         made = []
         for number in numbers:
             kind = number % 3
-            pictures = [{"picture": encoded(kind, number + 100 * view, "JPEG")} for view in range(1 + number % 2)]
+            images = [{"picture": encoded(kind, number + 100 * view, "JPEG")} for view in range(1 + number % 2)]
             label = {"category_id": 1000010653 + 7 * kind} if labelled else {}
-            made.append(bson.encode({"_id": 9 + number * number, **label, "imgs": pictures}))
+            made.append(bson.encode({"_id": 9 + number * number, **label, "imgs": images}))
         return b"".join(made)
 
     put(root / "train.bson", documents(range(24), True))

@@ -66,7 +66,7 @@ def changed_stage(name: str, **keys) -> dict:
     return changed(recipe=[{**stage, **keys} if stage["name"] == name else stage for stage in CONFIG["recipe"]])
 
 
-def picture(kind: str, number: int) -> Image.Image:
+def draw_image(kind: str, number: int) -> Image.Image:
     """A small image of bars or rings, in noise; equal arguments, equal bytes."""
     random = np.random.default_rng([CLASSES.index(kind), number])
     height, width = 40 + number % 3 * 8, 44 + number % 2 * 6
@@ -77,16 +77,16 @@ def picture(kind: str, number: int) -> Image.Image:
     return Image.fromarray(np.clip(shade[..., None] + noise, 0, 255).astype(np.uint8))
 
 
-def write_pictures(root: Path, each: int = 12, test: int = 5) -> None:
+def write_images(root: Path, each: int = 12, test: int = 5) -> None:
     """train/<class>/*.png, test/*.png and sample.csv below ``root``. ``test=0``: no test images, no sample."""
     for kind in CLASSES:
         (root / "train" / kind).mkdir(parents=True)
         for number in range(each):
-            picture(kind, number).save(root / "train" / kind / f"{kind}_{number}.png")
+            draw_image(kind, number).save(root / "train" / kind / f"{kind}_{number}.png")
     if test:
         (root / "test").mkdir()
         for number in range(test):
-            picture(CLASSES[number % 2], 100 + number).save(root / "test" / f"t{number}.png")
+            draw_image(CLASSES[number % 2], 100 + number).save(root / "test" / f"t{number}.png")
         with open(root / "sample.csv", "w", newline="", encoding="utf-8") as file:
             rows = [[f"t{number}", 0.5, 0.5] for number in reversed(range(test))]
             csv.writer(file).writerows([["image", "rings", "bars"], *rows])
@@ -99,14 +99,14 @@ class Checkout:
         self.folder = folder
 
     @classmethod
-    def new(cls, folder: Path, **pictures) -> "Checkout":
+    def new(cls, folder: Path, **images) -> "Checkout":
         for name in PARTS:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 folder.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
-        write_pictures(folder / "pictures", **pictures)
+        write_images(folder / "pictures", **images)
         checkout = cls(folder)
         checkout.configure(CONFIG)
         return checkout

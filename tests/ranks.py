@@ -54,7 +54,7 @@ def network() -> nets.Net:
 
 
 def images(rows: np.ndarray, view: int) -> torch.Tensor:
-    """Pictures that are a pure function of row and view: float64 (rows, 3, 16, 16), so that rounding hides no mistake."""
+    """Images that are a pure function of row and view: float64 (rows, 3, 16, 16), so that rounding hides no mistake."""
     time.sleep(float(os.environ.get("EIGHTFOLD_TEST_SLOW", 0)))
     noise = [
         torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(1000 * view + int(row))) + row % 2

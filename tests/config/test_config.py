@@ -34,7 +34,7 @@ def stages(*lrs) -> dict:
 
 
 def data(**keys) -> dict:
-    return {"data": {"source": "csv", "root": "pictures"} | keys}
+    return {"data": {"source": "csv", "root": "images"} | keys}
 
 
 # config, key, and words that the message must have besides
@@ -70,7 +70,7 @@ BAD = [
     ({"data": {"source": "foldrs"}}, "data.source", "demo, folders, csv, filename, coco or kaggle"),
     ({"data": {"source": "folders"}}, "data.root", "missing"),
     ({"data": {"source": "csv"}}, "data.root", "missing"),
-    ({"data": {"root": "pictures"}}, "data.source", "folders, csv, filename or coco"),
+    ({"data": {"root": "images"}}, "data.source", "folders, csv, filename or coco"),
     (data(root=""), "data.root", "folder"),
     (data(train="/abs"), "data.train", "inside data.root"),
     (data(test="a/../../b"), "data.test", "inside data.root"),

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 TAGS = ["clear primary", "cloudy", "clear road water", "primary water", "clear primary road", "cloudy", "haze primary"]
 
 
-def pictures(root, *names, size=(60, 40)):
+def write_images(root, *names, size=(60, 40)):
     for number, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", size, (number * 7 % 256, 80, 120)).save(root / name)
@@ -25,14 +25,14 @@ def table(path, head, rows):
 
 
 def dogs_vs_cats(root):
-    pictures(
+    write_images(
         root, *(f"{part}/{kind}/{i}.jpg" for part in ("train", "valid") for kind in ("cats", "dogs") for i in range(4))
     )
-    pictures(root, "test/1.jpg", "test/2.jpg")
+    write_images(root, "test/1.jpg", "test/2.jpg")
 
 
 def ants_bees(root):
-    pictures(
+    write_images(
         root, *(f"{part}/{kind}/{i}.jpg" for part in ("train", "valid") for kind in ("ants", "bees") for i in range(4))
     )
 
@@ -40,7 +40,7 @@ def ants_bees(root):
 def dog_breeds(root):
     breeds = ["basset hound", "cocker spaniel", "pug", "chow"]
     table(root / "labels.csv", "id,breed", [f"00{i}ab,{breeds[i % 4]}" for i in range(12)])
-    pictures(root, *(f"train/00{i}ab.jpg" for i in range(12)), "test/x1.jpg", "test/x2.jpg")
+    write_images(root, *(f"train/00{i}ab.jpg" for i in range(12)), "test/x1.jpg", "test/x2.jpg")
     table(
         root / "sample_submission.csv", "id," + ",".join(sorted(breeds)), ["x1,.25,.25,.25,.25", "x2,.25,.25,.25,.25"]
     )
@@ -48,23 +48,25 @@ def dog_breeds(root):
 
 def planet(root):
     table(root / "train_v2.csv", "image_name,tags", [f"train_{i},{TAGS[i % 7]}" for i in range(14)])
-    pictures(root, *(f"train-jpg/train_{i}.jpg" for i in range(14)), "test-jpg/test_0.jpg", size=(64, 64))
+    write_images(root, *(f"train-jpg/train_{i}.jpg" for i in range(14)), "test-jpg/test_0.jpg", size=(64, 64))
 
 
 def satellite(root):
-    pictures(root, *(f"train/{kind}/{i}.png" for kind in ("forest", "river", "road") for i in range(4)), size=(64, 64))
-    pictures(root, "test/a.png")
+    write_images(
+        root, *(f"train/{kind}/{i}.png" for kind in ("forest", "river", "road") for i in range(4)), size=(64, 64)
+    )
+    write_images(root, "test/a.png")
 
 
 def whole_names(root):
     """Names with their suffix, another name for the folder, more columns than needed."""
     table(root / "list.csv", "width,file,class", [f"60,{i}.png,{'ab'[i % 2]}" for i in range(8)])
-    pictures(root, *(f"images/{i}.png" for i in range(8)))
+    write_images(root, *(f"images/{i}.png" for i in range(8)))
 
 
 def bare_folders(root):
     """Nothing but a folder for each class."""
-    pictures(root, *(f"{kind}/{i}.jpg" for kind in ("daisy", "tulip", "wild rose") for i in range(4)))
+    write_images(root, *(f"{kind}/{i}.jpg" for kind in ("daisy", "tulip", "wild rose") for i in range(4)))
 
 
 LAYOUTS = {
@@ -114,7 +116,7 @@ def test_the_preset_follows_from_the_names(tmp_path, make, preset):
     assert guess.preset_for(guess.infer(root))[0] == preset
 
 
-def test_sizes_follow_from_the_pictures():
+def test_sizes_follow_from_the_images():
     assert guess.sizes_for(400) == [224, 299] and guess.sizes_for(None) == [224, 299]
     assert guess.sizes_for(28) == [32] and guess.sizes_for(64) == [64]
     assert guess.sizes_for(128)[-1] <= 160 and len(guess.sizes_for(128)) == 2
@@ -129,7 +131,7 @@ def test_spaces_within_names_are_no_separator():
 def test_what_does_not_fit_is_said_with_what_to_do(tmp_path):
     with pytest.raises(UserError, match="no images"):
         guess.infer(tmp_path)
-    pictures(tmp_path, "cats/1.png", "dogs/1.png", "test/1.png")
+    write_images(tmp_path, "cats/1.png", "dogs/1.png", "test/1.png")
     with pytest.raises(UserError, match="one level deeper"):
         guess.infer(tmp_path)
 

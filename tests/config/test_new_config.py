@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_guess import ants_bees, pictures
+from test_guess import ants_bees, write_images
 
 from eightfold.config.new_config import write_config
 from eightfold.config.resolve import check_yaml_file
@@ -36,7 +36,7 @@ def test_it_is_shown_and_written_where_the_answer_is_yes(tmp_path, capsys, answe
 
 
 def test_a_job_with_images_to_predict_ends_at_the_submission(tmp_path, capsys):
-    pictures(tmp_path / "data", *(f"train/{kind}/{n}.png" for kind in "ab" for n in range(3)), "test/1.png")
+    write_images(tmp_path / "data", *(f"train/{kind}/{n}.png" for kind in "ab" for n in range(3)), "test/1.png")
     said = write_config("job", str(tmp_path / "data"), str(tmp_path / "a.yaml"))
     assert "make submission CONFIG=" in said and capsys.readouterr().out == ""
 

@@ -14,7 +14,7 @@ from eightfold.config.plan import short_side_for
 from eightfold.core.files import UserError
 from eightfold.inputs.pixels import MAX_ASPECT, Pixels, in_order, pack, resized
 
-pictures = st.lists(
+image_lists = st.lists(
     st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(lambda hw: arrays.arrays(np.uint8, (*hw, 3))), max_size=6
 )
 
@@ -28,7 +28,7 @@ def packed(tmp_path):
 
 
 @settings(max_examples=40, deadline=None)
-@given(images=pictures, data=st.data())
+@given(images=image_lists, data=st.data())
 def test_what_is_packed_is_read(tmp_path_factory, images, data):
     folder = tmp_path_factory.mktemp("pixels")
     index = pack(folder, iter(images))
@@ -44,7 +44,7 @@ def test_what_is_packed_is_read(tmp_path_factory, images, data):
     assert sorted(path.name for path in folder.iterdir()) == ["index.npy", "pixels.u8"]
 
 
-def test_a_picture_that_is_none_takes_no_room(tmp_path):
+def test_an_image_that_is_none_takes_no_room(tmp_path):
     nothing, something = np.empty((0, 0, 3), np.uint8), np.full((2, 2, 3), 7, np.uint8)
     pack(tmp_path, [nothing, something, nothing])
     found = Pixels(tmp_path)
@@ -136,7 +136,7 @@ def test_the_short_side_is_met_and_the_aspect_kept(width, height):
     )
 
 
-def test_a_picture_of_the_right_size_is_left_alone():
+def test_an_image_of_the_right_size_is_left_alone():
     pixels = np.random.default_rng(0).integers(0, 256, (40, 70, 3)).astype(np.uint8)
     assert (resized(Image.fromarray(pixels), 40) == pixels).all()
 

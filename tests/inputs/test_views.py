@@ -26,17 +26,17 @@ def noise(height, width, seed=0):
     return np.random.default_rng([seed, height, width]).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
 
-def laid_out(pictures):
+def laid_out(images):
     """flat uint8 (pixels, 4), offsets, heights, widths, as `views.sample` wants them."""
-    flat = np.concatenate([np.pad(p.reshape(-1, 3), ((0, 0), (0, 1))) for p in pictures])
-    heights, widths = (np.array([p.shape[axis] for p in pictures]) for axis in (0, 1))
+    flat = np.concatenate([np.pad(p.reshape(-1, 3), ((0, 0), (0, 1))) for p in images])
+    heights, widths = (np.array([p.shape[axis] for p in images]) for axis in (0, 1))
     offsets = np.concatenate([[0], np.cumsum(heights * widths)[:-1]])
     return tuple(map(torch.from_numpy, (np.ascontiguousarray(flat), offsets, heights, widths)))
 
 
-def render(pictures, table, size, augmentation):
+def render(images, table, size, augmentation):
     """Views in 0-1, not normalised: (images, 3, size, size)."""
-    flat, offsets, heights, widths = laid_out(pictures)
+    flat, offsets, heights, widths = laid_out(images)
     choice = views.choose(table, heights.numpy(), widths.numpy(), size, augmentation)
     return views.render(flat, offsets, heights, widths, choice, size, ZERO, ONE)
 
@@ -63,7 +63,7 @@ def source(pixels, **augmentation):
 # ---- the choice
 
 
-def test_a_row_of_the_table_is_its_pictures_own():
+def test_a_row_of_the_table_is_its_images_own():
     """Not of how many images there are, of the order of calls, or of the global random state."""
     many = views.view_table(3, 2, 1000)
     np.random.seed(1)
@@ -109,7 +109,7 @@ def test_random_numbers_come_in_the_shares_of_the_recipe(preset):
     st.sampled_from(["basic", "side_on", "top_down"]),
     st.integers(0, 1000),
 )
-def test_a_crop_stays_within_the_picture(height, width, size, crop, preset, seed):
+def test_a_crop_stays_within_the_image(height, width, size, crop, preset, seed):
     augmentation = {**AUGMENTATION, "crop": crop, "preset": preset, "max_rotate": 0}
     table = views.view_table(seed, 1, 8)
     choice = views.choose(table, np.full(8, height), np.full(8, width), size, augmentation)
@@ -142,18 +142,18 @@ def test_a_crop_stays_within_the_picture(height, width, size, crop, preset, seed
 def test_sample_is_torchs_grid_sample(sample):
     """Of each image by itself, for maps that go far beyond its edges; on the CPU and on what else there is."""
     random = np.random.default_rng(0)
-    pictures = [noise(h, w) for h, w in SIZES]
-    flat, offsets, heights, widths = laid_out(pictures)
+    images = [noise(h, w) for h, w in SIZES]
+    flat, offsets, heights, widths = laid_out(images)
     size = 24
-    affine = random.uniform(-3, 3, (len(pictures), 2, 3)) * [[[1, 1, 60]]]
+    affine = random.uniform(-3, 3, (len(images), 2, 3)) * [[[1, 1, 60]]]
     found = sample(flat, offsets, heights, widths, torch.from_numpy(affine), size)
     centre = np.arange(size) + 0.5
     x, y = np.meshgrid(centre, centre)
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         at = affine[number] @ np.stack([x.ravel(), y.ravel(), np.ones(size * size)])  # (2, size * size), px
-        grid = 2 * at / [[picture.shape[1]], [picture.shape[0]]] - 1
+        grid = 2 * at / [[image.shape[1]], [image.shape[0]]] - 1
         expected = torch.nn.functional.grid_sample(
-            torch.from_numpy(picture).permute(2, 0, 1)[None].double(),
+            torch.from_numpy(image).permute(2, 0, 1)[None].double(),
             torch.from_numpy(grid.T.reshape(1, size, size, 2)),
             padding_mode="reflection",
             align_corners=False,
@@ -162,16 +162,16 @@ def test_sample_is_torchs_grid_sample(sample):
 
 
 def test_the_eight_views_of_a_square_are_distinct_and_move_pixels_whole():
-    picture = noise(32, 32)
+    image = noise(32, 32)
     table = rows_of_table(8, zoom_if=0.9, turn_if=0.9, flip=np.arange(8) / 8 + 0.01)
     augmentation = {**STILL, "preset": "top_down"}
-    found = (render([picture] * 8, table, 32, augmentation) * 255).permute(0, 2, 3, 1).numpy()
+    found = (render([image] * 8, table, 32, augmentation) * 255).permute(0, 2, 3, 1).numpy()
     assert np.abs(found - found.round()).max() < 1e-3
     found = found.round().astype(np.uint8)
-    symmetries = [np.rot90(side, turns) for side in (picture, picture[:, ::-1]) for turns in range(4)]
+    symmetries = [np.rot90(side, turns) for side in (image, image[:, ::-1]) for turns in range(4)]
     matches = [[(one == other).all() for other in symmetries] for one in found]
     assert (np.sum(matches, 0) == 1).all() and (np.sum(matches, 1) == 1).all()
-    assert (found[0] == picture).all() and (found[1] == picture[:, ::-1]).all()
+    assert (found[0] == image).all() and (found[1] == image[:, ::-1]).all()
 
 
 def test_symmetries_are_a_group_and_flips_their_own_inverse():
@@ -188,24 +188,24 @@ def test_symmetries_are_a_group_and_flips_their_own_inverse():
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (48, 32), (32, 32), (33, 40)])
 def test_the_plain_view_is_the_middle(height, width):
     """At its own size: the pixels themselves. Enlarged: as Pillow enlarges."""
-    picture = noise(height, width)
+    image = noise(height, width)
     side = min(height, width)
-    found = render([picture], None, side, AUGMENTATION)[0].permute(1, 2, 0).numpy() * 255
+    found = render([image], None, side, AUGMENTATION)[0].permute(1, 2, 0).numpy() * 255
     top, left = (height - side) / 2, (width - side) / 2
     if top == int(top) and left == int(left):
-        middle = picture[int(top) : int(top) + side, int(left) : int(left) + side]
+        middle = image[int(top) : int(top) + side, int(left) : int(left) + side]
         np.testing.assert_allclose(found, middle, atol=1e-3)
     size = 2 * side  # Pillow's and our bilinear agree where nothing is averaged away
-    found = render([picture], None, size, AUGMENTATION)[0].permute(1, 2, 0).numpy() * 255
+    found = render([image], None, size, AUGMENTATION)[0].permute(1, 2, 0).numpy() * 255
     box = (left, top, left + side, top + side)
-    whole = np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box=box), float)
+    whole = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box), float)
     np.testing.assert_allclose(found, whole, atol=1.01)
 
 
-def test_the_plain_view_of_a_squished_picture_is_all_of_it():
-    picture = noise(32, 64)
-    found = render([picture], None, 64, {**AUGMENTATION, "crop": "squish"})[0].permute(1, 2, 0).numpy() * 255
-    expected = np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BILINEAR), float)
+def test_the_plain_view_of_a_squished_image_is_all_of_it():
+    image = noise(32, 64)
+    found = render([image], None, 64, {**AUGMENTATION, "crop": "squish"})[0].permute(1, 2, 0).numpy() * 255
+    expected = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR), float)
     np.testing.assert_allclose(found, expected, atol=1.01)
 
 
@@ -225,10 +225,10 @@ def test_rotation_is_about_the_middle_and_by_the_angle():
 
 
 def test_a_quarter_turn_is_numpys():
-    picture = noise(32, 32)
+    image = noise(32, 32)
     table = rows_of_table(turn_if=0.0, turn=1.0, zoom_if=0.9, flip=0.0)
-    found = render([picture], table, 32, {**STILL, "max_rotate": 90})[0].permute(1, 2, 0).numpy() * 255
-    assert min(np.abs(found - np.rot90(picture, turns)).max() for turns in (1, 3)) < 0.01
+    found = render([image], table, 32, {**STILL, "max_rotate": 90})[0].permute(1, 2, 0).numpy() * 255
+    assert min(np.abs(found - np.rot90(image, turns)).max() for turns in (1, 3)) < 0.01
 
 
 @pytest.mark.parametrize(("b", "c"), [(0.05, 0.05), (-0.05, -0.05), (0.0, 0.04), (0.03, 0.0), (-0.4, 0.6), (0.3, -0.7)])

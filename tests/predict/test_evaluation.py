@@ -242,7 +242,7 @@ def test_a_worse_last_network_does_not_answer_and_the_figure_is_of_rows_that_had
 
 
 @pytest.mark.parametrize("ensemble", [{}, {"average": "geometric"}, {"weights": "greedy", "average": "geometric"}])
-def test_new_pictures_are_answered_as_the_test_pictures_are(run, ensemble):
+def test_new_images_are_answered_as_the_test_images_are(run, ensemble):
     tta = {"average": "geometric", "weights": "plain_quarter"}
     _, test, _, tuned = run.evaluate("log_loss", ensemble, tta=tta)
     keys = [".".join(name) for name in NETWORKS]
@@ -252,7 +252,7 @@ def test_new_pictures_are_answered_as_the_test_pictures_are(run, ensemble):
     np.testing.assert_allclose(p, test.iloc[:-1, 1:].to_numpy(float), rtol=1e-6)
 
 
-def test_tags_are_judged_by_thresholds_that_their_pictures_had_no_part_in(tmp_path):
+def test_tags_are_judged_by_thresholds_that_their_images_had_no_part_in(tmp_path):
     run = Run(tmp_path, "multi")
     valid, _, told, tuned = run.evaluate("fbeta_samples")
     step = told["tuning"][-1]

@@ -191,7 +191,7 @@ def test_a_file_that_changes_while_it_is_read_is_whole_or_rejected(tmp_path):
 # ---- bounds
 
 
-def test_large_pictures_are_decoded_one_at_a_time(monkeypatch):
+def test_large_images_are_decoded_one_at_a_time(monkeypatch):
     at_once, most, guard = [0], [0], threading.Lock()
     whole = images._to_rgb
 
@@ -215,13 +215,13 @@ def test_large_pictures_are_decoded_one_at_a_time(monkeypatch):
 
 
 def test_the_scans_of_honest_files_are_few():
-    picture = Image.effect_noise((64, 64), 90).convert("RGB")
-    assert images.decode(corpus.saved(picture, "JPEG", progressive=True))
+    image = Image.effect_noise((64, 64), 90).convert("RGB")
+    assert images.decode(corpus.saved(image, "JPEG", progressive=True))
     with pytest.raises(images.BadImage, match=r"5\d\d scans"):
         images.decode(corpus.scan_bomb(500))
 
 
-def test_damaged_files_are_a_picture_or_a_reason():
+def test_damaged_files_are_an_image_or_a_reason():
     """The short version of `python tests/torture/fuzz.py 10000`."""
     seen = fuzz.run(400)
     assert seen["failures"] == [] and seen["read"] + seen["rejected"] == seen["files"] == 400

@@ -37,7 +37,7 @@ def test_every_digit_is_in_train_or_test_with_its_label(root):
         assert abs(share - 0.2) < 0.01
 
 
-def test_pictures_show_the_digits(root):
+def test_images_show_the_digits(root):
     digits = load_digits()
     path = next(path for path in sorted((root / "test").iterdir()))
     with Image.open(path) as image:

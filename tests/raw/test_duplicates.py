@@ -35,17 +35,17 @@ def test_pairs_are_those_of_a_comparison_of_all(seed, n, most):
     assert found == expected
 
 
-def picture(seed: int, side: int = 64) -> np.ndarray:
+def draw_image(seed: int, side: int = 64) -> np.ndarray:
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
 
 
 def test_twins_leaks_and_contradictions_are_listed_and_others_are_not():
-    again = np.asarray(Image.fromarray(picture(0)).resize((48, 40)).resize((64, 64)))  # as saved again, smaller
-    brighter = np.clip(picture(1).astype(int) + 3, 0, 255).astype(np.uint8)
-    pictures = [picture(0), picture(1), picture(2), picture(3), again, brighter, picture(2)]
-    pictures += [
+    again = np.asarray(Image.fromarray(draw_image(0)).resize((48, 40)).resize((64, 64)))  # as saved again, smaller
+    brighter = np.clip(draw_image(1).astype(int) + 3, 0, 255).astype(np.uint8)
+    images = [draw_image(0), draw_image(1), draw_image(2), draw_image(3), again, brighter, draw_image(2)]
+    images += [
         np.full((8, 8, 3), 10, np.uint8),
         np.full((8, 8, 3), 200, np.uint8),
     ]  # plain: equal hashes, unlike to the eye
@@ -58,7 +58,7 @@ def test_twins_leaks_and_contradictions_are_listed_and_others_are_not():
             "status": "ok",
         }
     )
-    small = np.stack([thumbnail(Image.fromarray(one)) for one in pictures])
+    small = np.stack([thumbnail(Image.fromarray(one)) for one in images])
     pairs = duplicates.find(table, small, 4)
     told = {(row.id_a, row.id_b): (row.kind, row.conflict, row.leak) for row in pairs.itertuples()}
     assert told == {
@@ -70,15 +70,15 @@ def test_twins_leaks_and_contradictions_are_listed_and_others_are_not():
     assert duplicates.find(table.assign(status="unreadable"), small, 4).empty
 
 
-def test_a_picture_saved_again_is_in_the_fold_of_the_first(tmp_path, monkeypatch):
+def test_an_image_saved_again_is_in_the_fold_of_the_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for number in range(12):
-        picture = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((60, 50))
+        image = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((60, 50))
         for quality in (95, 40):
             path = tmp_path / "data" / "train" / "ab"[number % 2] / f"{number}-{quality}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path, quality=quality)
+            image.save(path, quality=quality)
     config = {**TINY, "run": "twice", "data": {"source": "folders", "root": "data"}}
     ran = run_in_this_process(config, "results/twice/folds.csv")
     assert ran == ["manifest.py", "duplicates.py", "folds.py"]

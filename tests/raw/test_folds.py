@@ -123,7 +123,7 @@ def test_the_digest_follows_folds_and_data():
     assert folds.summary(first, facts, STRATIFIED)["digest"] == digests[0]
 
 
-def test_class_with_one_picture_is_named_unless_the_method_does_not_look():
+def test_class_with_one_image_is_named_unless_the_method_does_not_look():
     labels = ["a"] * 9 + ["rare class"]
     with pytest.raises(UserError, match=r"(?s)1 classes have one image.*fastai07.*rare class"):
         folds.assign(table(labels), info(labels), STRATIFIED, 0)
@@ -132,7 +132,7 @@ def test_class_with_one_picture_is_named_unless_the_method_does_not_look():
     assert len(folds.assign(table(several), info(several, " "), STRATIFIED, 0)) == 5
 
 
-def test_more_folds_than_pictures_and_an_unknown_fold_are_errors():
+def test_more_folds_than_images_and_an_unknown_fold_are_errors():
     with pytest.raises(UserError, match=r"split.folds is 5, but there are 4"):
         folds.assign(table(list("aabb")), info(list("ab")), FASTAI, 0)
     result = folds.assign(table(list("aabbb")), info(list("ab")), FASTAI, 0)
@@ -224,7 +224,7 @@ def test_linked_rows_are_named_after_the_first_that_any_chain_reaches(n, pairs):
 GROUPED = {"method": "grouped", "folds": 3}
 
 
-def test_pictures_of_the_same_bytes_share_a_fold_and_join_their_groups():
+def test_images_of_the_same_bytes_share_a_fold_and_join_their_groups():
     labels = list("ab" * 30)
     frame = table(labels).assign(sha256=[f"s{row % 25}" for row in range(60)])
     for method in ("stratified", "multilabel_stratified"):

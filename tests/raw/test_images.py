@@ -42,7 +42,7 @@ def test_nonsense_orientation_is_ignored():
     np.testing.assert_array_equal(reopened(Image.fromarray(COLOR), "PNG", exif=exif), COLOR)
 
 
-def test_damaged_exif_does_not_lose_the_picture():
+def test_damaged_exif_does_not_lose_the_image():
     good = io.BytesIO()
     Image.fromarray(COLOR).save(good, "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     assert images.open_image(io.BytesIO(good.getvalue())).size == (7, 5)
@@ -133,7 +133,7 @@ def test_truncated_files_are_bad(kind, keep):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
-def test_what_is_no_picture_is_bad(content):
+def test_what_is_no_image_is_bad(content):
     with pytest.raises(images.BadImage, match="not an image"):
         images.open_image(io.BytesIO(content))
 
@@ -159,7 +159,7 @@ def test_strip_that_would_explode_is_refused():
     assert reopened(Image.new("RGB", (100, 1)), "PNG").shape == (1, 100, 3)
 
 
-def test_random_damage_is_a_picture_or_bad_and_nothing_else():
+def test_random_damage_is_an_image_or_bad_and_nothing_else():
     source, chance = [], random.Random(0)
     for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"):
         file = io.BytesIO()

@@ -261,7 +261,7 @@ device: {kind: cpu, precision: float32}
 """
 
 
-def picture(shade: int) -> bytes:
+def encode_image(shade: int) -> bytes:
     made = io.BytesIO()
     noise = np.random.default_rng(shade).integers(0, 60, (36, 40, 3))
     Image.fromarray((noise + shade).astype(np.uint8)).save(made, "PNG")
@@ -293,10 +293,14 @@ def test_from_a_competition_to_its_score(kaggle, tmp_path, monkeypatch):
         assert KEY not in told and "X-Goog" not in told
         return told
 
-    pictures = {
-        f"train/{kind}/{i}.png": picture(shade + i) for kind, shade in (("dark", 0), ("light", 150)) for i in range(6)
+    images = {
+        f"train/{kind}/{i}.png": encode_image(shade + i)
+        for kind, shade in (("dark", 0), ("light", 150))
+        for i in range(6)
     }
-    kaggle["archive"] = zipped({**pictures, "test.zip": zipped({f"{i}.png": picture(150 * (i % 2)) for i in range(4)})})
+    kaggle["archive"] = zipped(
+        {**images, "test.zip": zipped({f"{i}.png": encode_image(150 * (i % 2)) for i in range(4)})}
+    )
     kaggle["fail"]["DownloadDataFiles"] = (403, "You must accept this competition's rules")
     assert "kaggle.com/competitions/digits/rules" in snakemake("submission", fails=True).rpartition("Error: ")[2]
     assert not (room / "results/k").exists()

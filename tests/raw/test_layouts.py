@@ -51,7 +51,7 @@ def test_grades_are_in_natural_order_where_they_are_ordered(tmp_path):
     assert ordered.info["classes"] == [str(number) for number in range(12)] and ordered.info["ordered"]
 
 
-def test_pictures_whose_ids_collide_without_their_suffix_are_named(tmp_path):
+def test_images_whose_ids_collide_without_their_suffix_are_named(tmp_path):
     for name in ("train/a/1.png", "train/b/2.png", "test/5.png"):
         put(tmp_path / name, encoded(0, 0))
     data = DEFAULTS | {"source": "folders", "root": str(tmp_path)}
@@ -79,7 +79,7 @@ def test_ids_with_and_without_the_suffix_and_in_folders_below(tmp_path):
     refused(data, "line 2: 2 files have this name: train/a/a.png, train/z/a.png")
 
 
-def test_a_sample_that_names_a_test_picture_twice_is_refused(tmp_path):
+def test_a_sample_that_names_a_test_image_twice_is_refused(tmp_path):
     miniatures.write("histopathologic", tmp_path)
     data = config_of("histopathologic", tmp_path)["data"]
     names = [row.split(",")[0] for row in (tmp_path / "sample_submission.csv").read_text().splitlines()[1:]]
@@ -93,7 +93,7 @@ def test_a_stale_sample_is_refused_with_its_ids(tmp_path):
     refused(config_of("cassava", tmp_path)["data"], "'1.jpg'", "'2216849948.jpg'", "sample_submission.csv")
 
 
-def test_thousands_of_classes_of_one_picture_each(tmp_path):
+def test_thousands_of_classes_of_one_image_each(tmp_path):
     content = encoded(0, 0)
     for number in range(2000):
         put(tmp_path / "train" / f"{number}.png", content)
@@ -142,7 +142,7 @@ def test_broken_coco_files_are_named(tmp_path, change, parts):
     refused(config_of("inaturalist2019", tmp_path)["data"], *parts)
 
 
-def test_coco_pictures_may_have_several_labels_or_none(tmp_path):
+def test_coco_images_may_have_several_labels_or_none(tmp_path):
     miniatures.write("inaturalist2019", tmp_path)
     content = json.loads((tmp_path / "train2019.json").read_text())
     extra = [content["annotations"][0] | {"category_id": 1009}, dict(content["annotations"][0])]

@@ -25,7 +25,7 @@ from eightfold.raw.candidates import natural_key
 DEFAULTS = resolve({})["data"] | {"source": "csv"}
 
 
-def picture(path, size=(6, 4), color=0, **options):
+def write_image(path, size=(6, 4), color=0, **options):
     """Write a small image; equal arguments, equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (color % 256, 0, 0)).save(path, **options)
@@ -47,9 +47,9 @@ def log_is_seen(monkeypatch):
 def kaggle(tmp_path):
     """Four labelled images, two test images and a sample, as downloaded; returns its config."""
     for number, name in enumerate(["a1", "a2", "b1", "b2"]):
-        picture(tmp_path / "train" / f"{name}.jpg", color=number)
+        write_image(tmp_path / "train" / f"{name}.jpg", color=number)
     for name in ("10", "9"):
-        picture(tmp_path / "test" / f"{name}.jpg")
+        write_image(tmp_path / "test" / f"{name}.jpg")
     table(tmp_path / "labels.csv", [("b1", "bee"), ("a1", "ant"), ("b2", "bee"), ("a2", "ant")])
     table(tmp_path / "sample.csv", [("10", 0.5, 0.5), ("9", 0.5, 0.5)], ("id", "ant", "bee"))
     return DEFAULTS | {"root": str(tmp_path), "suffix": ".jpg", "test": "test"}
@@ -61,7 +61,7 @@ def folders(tmp_path):
     for split in ("train", "valid"):
         for name in ("ants", "bees"):
             for number in range(2):
-                picture(tmp_path / split / name / f"{number}.png", color=number)
+                write_image(tmp_path / split / name / f"{number}.png", color=number)
     return DEFAULTS | {"root": str(tmp_path), "source": "folders"}
 
 
@@ -81,7 +81,7 @@ def ids(built, split):
 # ---- what a good job gives
 
 
-def test_rows_keep_the_order_of_the_table_then_the_test_pictures_naturally(kaggle, tmp_path):
+def test_rows_keep_the_order_of_the_table_then_the_test_images_naturally(kaggle, tmp_path):
     built = manifest.build(kaggle, threads=2)
     assert built.table.columns.tolist() == dataset.COLUMNS
     assert ids(built, "train") == ["b1", "a1", "b2", "a2"] and ids(built, "test") == ["9", "10"]
@@ -107,9 +107,9 @@ def test_the_sample_gives_ids_and_order(kaggle, tmp_path):
     assert built.table["path"].tolist()[-2:] == ["test/9.jpg", "test/10.jpg"]
 
 
-def test_test_pictures_named_by_a_table_may_share_the_train_folder(kaggle, tmp_path):
+def test_test_images_named_by_a_table_may_share_the_train_folder(kaggle, tmp_path):
     for name in ("t2", "t1"):
-        picture(tmp_path / "train" / f"{name}.jpg")
+        write_image(tmp_path / "train" / f"{name}.jpg")
     table(tmp_path / "test.csv", [("x", "t2"), ("x", "t1")], ("other", "id"))
     built = manifest.build(kaggle | {"test": "test.csv"})
     assert ids(built, "test") == ["t2", "t1"] and ids(built, "train") == ["b1", "a1", "b2", "a2"]
@@ -124,8 +124,8 @@ def test_test_pictures_named_by_a_table_may_share_the_train_folder(kaggle, tmp_p
 
 
 def test_folders_give_classes_and_splits(folders, tmp_path):
-    picture(tmp_path / "train" / "ants" / "deep" / "er.v2.png")
-    picture(tmp_path / "test" / "a" / "1.png")
+    write_image(tmp_path / "train" / "ants" / "deep" / "er.v2.png")
+    write_image(tmp_path / "test" / "a" / "1.png")
     built = manifest.build(folders)
     assert ids(built, "train") == [
         *("train/ants/0", "train/ants/1", "train/ants/deep/er.v2", "train/bees/0", "train/bees/1")
@@ -133,7 +133,7 @@ def test_folders_give_classes_and_splits(folders, tmp_path):
     assert ids(built, "valid") == ["valid/ants/0", "valid/ants/1", "valid/bees/0", "valid/bees/1"]
     assert ids(built, "test") == ["1"]
     assert built.info["classes"] == ["ants", "bees"]
-    picture(tmp_path / "test" / "b" / "1.png")  # two stems collide
+    write_image(tmp_path / "test" / "b" / "1.png")  # two stems collide
     assert ids(manifest.build(folders), "test") == ["a/1", "b/1"]
 
 
@@ -174,7 +174,7 @@ def test_equal_data_elsewhere_have_the_same_digest_and_changed_data_another(kagg
     copy = tmp_path.with_name("copy")
     shutil.copytree(tmp_path, copy)
     assert manifest.build(kaggle | {"root": str(copy)}, threads=3).info["digest"] == first.info["digest"]
-    picture(copy / "train" / "a1.jpg", color=200)
+    write_image(copy / "train" / "a1.jpg", color=200)
     changed = manifest.build(kaggle | {"root": str(copy)})
     assert changed.info["digest"] != first.info["digest"]
 
@@ -182,7 +182,7 @@ def test_equal_data_elsewhere_have_the_same_digest_and_changed_data_another(kagg
 def test_size_is_upright(kaggle, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture(tmp_path / "train" / "b1.jpg", exif=exif)
+    write_image(tmp_path / "train" / "b1.jpg", exif=exif)
     assert manifest.build(kaggle).table.loc[0, ["width", "height"]].tolist() == [4, 6]
 
 
@@ -206,8 +206,8 @@ ODD = [
 
 def test_odd_ids_survive(kaggle, tmp_path):
     for name in ODD:
-        picture(tmp_path / "train" / f"{name}.jpg")
-        picture(tmp_path / "test" / f"{name}.jpg")
+        write_image(tmp_path / "train" / f"{name}.jpg")
+        write_image(tmp_path / "test" / f"{name}.jpg")
     rows = [(name, "ant" if number % 2 else "null") for number, name in enumerate(ODD)]
     table(tmp_path / "labels.csv", [*rows, ("a1", "ant"), ("a2", "ant"), ("b1", "null"), ("b2", "null")])
     manifest.write_manifest(tmp_path / "out", manifest.build(kaggle))
@@ -225,27 +225,27 @@ NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_character
 def test_any_ids_survive(names, tmp_path):
     shutil.rmtree(tmp_path)
     for name in names:
-        picture(tmp_path / "train" / f"{name}.png")
+        write_image(tmp_path / "train" / f"{name}.png")
     table(tmp_path / "labels.csv", [(name, f"class {number % 2}") for number, name in enumerate(names)])
     manifest.write_manifest(tmp_path / "out", manifest.build(DEFAULTS | {"root": str(tmp_path), "suffix": ".png"}))
     assert dataset.read_manifest(tmp_path / "out")[0]["id"].tolist() == names
 
 
 def test_sub_folders_suffixes_in_ids_a_byte_order_mark_and_other_columns(kaggle, tmp_path):
-    picture(tmp_path / "train" / "ab" / "abc.png")
+    write_image(tmp_path / "train" / "ab" / "abc.png")
     text = "breed,extra,image\r\nant,,a1.jpg\r\n\r\nant,,a2.jpg\r\nbee,1,b1.jpg\r\nbee,,b2.jpg\r\nbee,,ab/abc.png\r\n"
     (tmp_path / "labels.csv").write_text("\ufeff" + text, newline="")
     built = manifest.build(kaggle | {"suffix": "", "id": "image", "label": "breed"})
     assert built.table["path"].tolist()[4] == "train/ab/abc.png" and ids(built, "train")[0] == "a1.jpg"
 
 
-def test_pictures_at_the_root(kaggle, tmp_path):
+def test_images_at_the_root(kaggle, tmp_path):
     for path in (tmp_path / "train").iterdir():
         path.rename(tmp_path / path.name)
     assert manifest.build(kaggle | {"train": "."}).table["path"][0] == "b1.jpg"
 
 
-def test_hidden_files_and_litter_are_no_pictures(folders, tmp_path, caplog):
+def test_hidden_files_and_litter_are_no_images(folders, tmp_path, caplog):
     before = manifest.build(folders).info["digest"]
     for name in (".DS_Store", ".hidden.png", "Thumbs.db", "notes.txt"):
         (tmp_path / "train" / "ants" / name).write_bytes(b"x")
@@ -256,7 +256,7 @@ def test_hidden_files_and_litter_are_no_pictures(folders, tmp_path, caplog):
     assert "1 files are not images" in caplog.text
 
 
-def test_palette_gif_is_a_picture(folders, tmp_path):
+def test_palette_gif_is_an_image(folders, tmp_path):
     Image.new("P", (9, 9)).save(tmp_path / "train" / "ants" / "imageNotFound.gif")
     row = manifest.build(folders).table.set_index("id").loc["train/ants/imageNotFound"]
     assert row["mode"] == "P" and row["status"] == "ok"
@@ -272,8 +272,8 @@ def damaged(kaggle, tmp_path):
     (tmp_path / "train" / "empty.jpg").write_bytes(b"")
     whole = (tmp_path / "train" / "a1.jpg").read_bytes()
     (tmp_path / "train" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    picture(tmp_path / "train" / "unnamed.jpg")
-    picture(tmp_path / "train" / "blank.jpg")
+    write_image(tmp_path / "train" / "unnamed.jpg")
+    write_image(tmp_path / "train" / "blank.jpg")
     bad = [("text", "bee"), ("empty", "bee"), ("cut", "bee"), ("gone", "bee"), ("blank", " ")]
     table(tmp_path / "labels.csv", [("b1", "bee"), *bad, ("a1", "ant"), ("b2", "bee"), ("a2", "ant")])
     return kaggle
@@ -289,13 +289,13 @@ REASONS = {
 }
 
 
-def test_bad_pictures_are_all_named_in_one_error(damaged):
+def test_bad_images_are_all_named_in_one_error(damaged):
     message = refused(damaged, "6 images cannot be used", "bad_images: skip")
     for name, reason in REASONS.items():
         assert any(f"train/{name}.jpg" in line and reason in line for line in message.splitlines())
 
 
-def test_bad_pictures_are_left_out_and_listed(damaged, caplog):
+def test_bad_images_are_left_out_and_listed(damaged, caplog):
     built = manifest.build(damaged | {"bad_images": "skip"}, threads=2)
     assert ids(built, "train") == ["b1", "a1", "b2", "a2"]
     rejected = built.rejected.set_index("id")
@@ -313,7 +313,7 @@ def test_long_lists_are_cut(kaggle, tmp_path):
 
 
 @pytest.mark.parametrize("policy", ["fail", "skip"])
-def test_unreadable_test_picture_keeps_its_row(kaggle, tmp_path, policy, caplog):
+def test_unreadable_test_image_keeps_its_row(kaggle, tmp_path, policy, caplog):
     (tmp_path / "test" / "9.jpg").write_bytes(b"junk")
     built = manifest.build(kaggle | {"bad_images": policy})
     row = built.table.set_index("id").loc["9"]
@@ -323,7 +323,7 @@ def test_unreadable_test_picture_keeps_its_row(kaggle, tmp_path, policy, caplog)
     assert "test/9.jpg: not an image" in caplog.text
 
 
-def test_missing_test_picture_is_an_error_or_an_unreadable_row(kaggle, tmp_path):
+def test_missing_test_image_is_an_error_or_an_unreadable_row(kaggle, tmp_path):
     table(tmp_path / "test.csv", [("9",), ("8",)], ("id",))
     data = kaggle | {"test": "test.csv", "test_images": "test"}
     refused(data, "test/8.jpg", "line 3: no such file")
@@ -345,7 +345,7 @@ def test_wrong_suffix_is_told(kaggle):
     refused(kaggle | {"suffix": ""}, "there is train/b1.jpg: is data.suffix right?")
 
 
-def test_class_that_loses_all_its_pictures_is_told(kaggle, tmp_path, caplog):
+def test_class_that_loses_all_its_images_is_told(kaggle, tmp_path, caplog):
     table(tmp_path / "labels.csv", [("a1", "ant"), ("a2", "ant"), ("b1", "bee"), ("b2", "wasp"), ("gone", "fly")])
     built = manifest.build(kaggle | {"bad_images": "skip"})
     assert built.info["classes"] == ["ant", "bee", "wasp"] and "no usable image" in caplog.text
@@ -396,7 +396,7 @@ def test_broken_tables_are_refused_with_their_line(kaggle, tmp_path, content, pa
     refused(kaggle, tmp_path / "labels.csv" if "class" not in parts[0] and "return" not in parts[0] else "", *parts)
 
 
-def test_no_usable_picture_is_an_error(kaggle, tmp_path):
+def test_no_usable_image_is_an_error(kaggle, tmp_path):
     for path in (tmp_path / "train").iterdir():
         path.write_bytes(b"x")
     refused(kaggle | {"bad_images": "skip"}, "no usable labelled image", "train/a1.jpg: not an image")
@@ -414,16 +414,16 @@ def test_empty_folders_are_refused(folders, tmp_path):
     refused(folders, "holds no image")
 
 
-def test_folder_pictures_without_a_class_and_classes_unknown_to_train(folders, tmp_path):
-    picture(tmp_path / "train" / "stray.png")
+def test_folder_images_without_a_class_and_classes_unknown_to_train(folders, tmp_path):
+    write_image(tmp_path / "train" / "stray.png")
     refused(folders, "train/stray.png: no label")
     (tmp_path / "train" / "stray.png").unlink()
-    picture(tmp_path / "valid" / "wasps" / "1.png")
+    write_image(tmp_path / "valid" / "wasps" / "1.png")
     refused(folders, "1 classes are in valid but not in train", "wasps")
 
 
 def test_same_id_after_the_suffix_is_stripped(folders, tmp_path):
-    picture(tmp_path / "train" / "ants" / "0.jpg")
+    write_image(tmp_path / "train" / "ants" / "0.jpg")
     refused(folders, "'train/ants/0': train/ants/0.jpg and train/ants/0.png")
 
 
@@ -444,7 +444,7 @@ def test_link_out_of_the_root_is_refused_and_link_within_is_not(kaggle, tmp_path
     table(tmp_path / "labels.csv", rows)
     assert ids(manifest.build(kaggle), "train")[-1] == "within"
     outside = tmp_path.with_name("outside")
-    picture(outside / "secret.jpg")
+    write_image(outside / "secret.jpg")
     os.symlink(outside / "secret.jpg", tmp_path / "test" / "secret.jpg")
     refused(kaggle | {"bad_images": "skip"}, "lead out of the data folder", "test/secret.jpg")
 

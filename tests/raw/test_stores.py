@@ -1,4 +1,4 @@
-"""Pictures and tables in archives, stacks of arrays, records and documents; what is refused of them."""
+"""Images and tables in archives, stacks of arrays, records and documents; what is refused of them."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def add_member(path: Path, name: str, content: bytes = b"x", **facts) -> None:
         file.writestr(member, content, zipfile.ZIP_DEFLATED)
 
 
-def test_pictures_and_tables_in_archives_are_as_good_as_unpacked(zipped, tmp_path):
+def test_images_and_tables_in_archives_are_as_good_as_unpacked(zipped, tmp_path):
     built = manifest.build(zipped, threads=3)
     assert built.table["path"][0] == "train.zip/in/000.png" and built.table["id"].tolist()[1] == "001"
     with zipfile.ZipFile(tmp_path / "train.zip") as file:
@@ -55,7 +55,7 @@ def test_pictures_and_tables_in_archives_are_as_good_as_unpacked(zipped, tmp_pat
     assert not (tmp_path / "in").exists()
 
 
-def test_class_folders_and_test_pictures_in_archives(tmp_path):
+def test_class_folders_and_test_images_in_archives(tmp_path):
     members = {f"train/{kind}/{n}.png": encoded(label, n) for label, kind in enumerate("ab") for n in range(3)}
     members |= {f"test/{number}.png": encoded(0, 9 + number) for number in (10, 9)}
     miniatures.archive(tmp_path / "all.zip", members)
@@ -93,7 +93,7 @@ def test_bombs_links_twins_and_encrypted_members_are_refused(zipped, tmp_path):
     refused(zipped, tmp_path / "train.zip", "not a readable zip archive")
 
 
-def test_a_member_that_says_less_than_it_holds_is_a_bad_picture(zipped, tmp_path):
+def test_a_member_that_says_less_than_it_holds_is_a_bad_image(zipped, tmp_path):
     content = bytearray((tmp_path / "train.zip").read_bytes())
     entry = content.index(b"PK\x01\x02")
     size = struct.unpack_from("<I", content, entry + 24)[0]
@@ -103,17 +103,17 @@ def test_a_member_that_says_less_than_it_holds_is_a_bad_picture(zipped, tmp_path
 
 
 def test_a_stack_of_arrays_with_labels_beside_it(tmp_path):
-    pictures = np.stack([miniatures.shades(number % 2, number)[:, :, 0] for number in range(8)])
-    np.save(tmp_path / "x.npy", pictures)
+    stack = np.stack([miniatures.shades(number % 2, number)[:, :, 0] for number in range(8)])
+    np.save(tmp_path / "x.npy", stack)
     np.save(tmp_path / "y.npy", np.arange(8) % 2 * 5)
-    np.save(tmp_path / "t.npy", pictures[:3])
+    np.save(tmp_path / "t.npy", stack[:3])
     data = DEFAULTS | {"root": str(tmp_path), "labels": "y.npy", "train": "x.npy", "test": "t.npy"}
     built = manifest.build(data)
     assert built.table["id"].tolist() == [*map(str, range(8)), "0", "1", "2"]
     assert built.info["classes"] == ["0", "5"] and built.table["path"][7] == "x.npy/7"
     assert set(built.table["mode"]) == {"uint8x1"} and set(built.table["width"]) == {30}
     shown = images.open_image(Store(tmp_path, built.info["reading"]).read("x.npy/3"))
-    np.testing.assert_array_equal(np.asarray(shown)[:, :, 1], pictures[3])
+    np.testing.assert_array_equal(np.asarray(shown)[:, :, 1], stack[3])
     np.save(tmp_path / "x.npy", np.arange(5))
     refused(data, "x.npy", "not a stack of images")
 
@@ -124,7 +124,7 @@ def npy(array) -> bytes:
     return file.getvalue()
 
 
-def test_arrays_become_pictures_of_their_range():
+def test_arrays_become_images_of_their_range():
     def shown(array, span=None):
         return np.asarray(images.open_image(npy(array), span))
 
@@ -147,13 +147,13 @@ def test_arrays_become_pictures_of_their_range():
         images.open_image(npy(np.array([object()], dtype=object)))  # a pickle
 
 
-def test_16_bit_pictures_have_a_range_too():
+def test_16_bit_images_have_a_range_too():
     file = io.BytesIO()
     Image.fromarray(np.array([[0, 1000, 4095]], np.uint16)).save(file, "PNG")
     assert np.asarray(images.open_image(file.getvalue(), (0, 4095)))[0, :, 0].tolist() == [0, 62, 255]
 
 
-def test_pictures_that_are_files_of_arrays(tmp_path):
+def test_images_that_are_files_of_arrays(tmp_path):
     for number in range(6):
         put(tmp_path / "train" / f"{number:05d}.npy", npy(miniatures.shades(number % 2, number)))
     table(tmp_path / "labels.csv", ["id", "label"], [(f"{number:05d}", number % 2) for number in range(6)])
@@ -220,7 +220,7 @@ BSON = {"labels": "train.bson", "id": "_id", "label": "category_id", "train": "t
 BSON["sample_submission"] = "sample_submission.csv"
 
 
-def test_pictures_in_bson_documents(tmp_path, monkeypatch):
+def test_images_in_bson_documents(tmp_path, monkeypatch):
     pytest.importorskip("bson", reason="pymongo (envs/requirements-extra.txt) is not installed")
     monkeypatch.chdir(tmp_path)
     wanted = miniatures.write("cdiscount", tmp_path / "data")
@@ -260,7 +260,7 @@ def test_a_bson_file_without_its_library_is_told(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("meaning", "expected"), [("MONOCHROME2", [0, 64, 255]), ("MONOCHROME1", [255, 191, 0])])
-def test_a_dicom_picture(meaning, expected):
+def test_a_dicom_image(meaning, expected):
     pydicom = pytest.importorskip("pydicom")
     values = np.array([[0, 1000, 4000]], np.uint16)
     file = pydicom.Dataset()

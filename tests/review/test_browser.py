@@ -77,8 +77,8 @@ def many_classes(root, count: int = 30, images: int = 240):
         }
         for number in range(60)
     ]
-    pictures = [np.full((20, 30, 3), 4 * number, np.uint8) for number in range(60)]
-    sprite = base64.b64encode(alike.sprite(pictures)).decode()
+    images = [np.full((20, 30, 3), 4 * number, np.uint8) for number in range(60)]
+    sprite = base64.b64encode(alike.sprite(images)).decode()
     told = {"points": points, "thumbnail": alike.THUMBNAIL, "columns": alike.COLUMNS, "sprite": sprite}
     write_json(root / "map.json", told)
     return {**files, "map": [root / "map.json"]}
@@ -200,7 +200,7 @@ def test_a_long_name_takes_no_width_from_the_other(opened, screen):
     )
 
 
-def test_every_picture_has_a_text_in_its_place(opened):
+def test_every_image_has_a_text_in_its_place(opened):
     browser = opened("many")
     bare = "return [...document.querySelectorAll('img')].filter(one => !one.alt.trim() || !one.naturalWidth).length"
     assert browser.execute_script(bare) == 0
@@ -309,7 +309,7 @@ def test_a_large_confusion_matrix_tells_each_cell(opened, pages):
     assert recall[first] == min(recall.values())
 
 
-def test_the_map_tells_its_pictures_to_mouse_and_keys(opened, pages):
+def test_the_map_tells_its_images_to_mouse_and_keys(opened, pages):
     browser = opened("many")
     points = read_json(pages["many"].parent / "many" / "map.json")["points"]
     told = lambda: find(browser, "#map-card p").get_attribute("textContent")  # noqa: E731
@@ -335,7 +335,7 @@ def test_the_map_tells_its_pictures_to_mouse_and_keys(opened, pages):
     assert find(browser, "button[data-map=pca]").get_attribute("aria-pressed") == "true"
 
 
-def test_hundreds_of_classes_and_a_hundred_thousand_pictures_stay_small(tmp_path, opened, pages):
+def test_hundreds_of_classes_and_a_hundred_thousand_images_stay_small(tmp_path, opened, pages):
     files = many_classes(tmp_path, count=400, images=100_000)
     pages["huge"] = tmp_path / "huge.html"
     write_text(pages["huge"], report.render(report.gather(files, {**SETTINGS, "run": EVIL})))

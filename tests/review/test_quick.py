@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from inprocess import run_in_this_process
-from pipeline import changed, write_pictures
+from pipeline import changed, write_images
 from sklearn.metrics import log_loss
 
 from eightfold.config.plan import Plan
@@ -32,7 +32,7 @@ def plan(*recipe: dict, **keys) -> Plan:
 @pytest.fixture
 def images(tmp_path, monkeypatch):
     """A working folder with a few images."""
-    write_pictures(tmp_path / "pictures", each=8, test=3)
+    write_images(tmp_path / "pictures", each=8, test=3)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -163,7 +163,7 @@ def test_all_layers_from_a_linear_stage_keep_a_linear_head_that_has_moved(images
 
 
 def test_a_recipe_for_fine_tuning_that_stops_by_itself_and_ends_with_a_linear_stage(tmp_path, monkeypatch):
-    write_pictures(tmp_path / "pictures", each=16, test=3)
+    write_images(tmp_path / "pictures", each=16, test=3)
     monkeypatch.chdir(tmp_path)
     until = {"cycles": 3, "until": "over_fitting"}
     options = {"layer_decay": 0.7, "warmup": 0.2, "grad_clip": 1.0, "weight_decay": 0.01, "weight_decay_on": "weights"}
@@ -198,7 +198,7 @@ def test_a_recipe_for_fine_tuning_that_stops_by_itself_and_ends_with_a_linear_st
 
 
 def test_a_job_of_several_folds_without_test_images_ends_with_figures(tmp_path, monkeypatch):
-    write_pictures(tmp_path / "pictures", each=8, test=0)
+    write_images(tmp_path / "pictures", each=8, test=0)
     monkeypatch.chdir(tmp_path)
     job = changed(recipe=[HEAD], split={"use": [0, 1, 2, 3]}, data={"sample_submission": None})
     scripts = run_in_this_process(job, "quick")

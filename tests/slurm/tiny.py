@@ -10,7 +10,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 
 
-def write_pictures(root: Path, labelled: int = 40, test: int = 10) -> None:
+def write_images(root: Path, labelled: int = 40, test: int = 10) -> None:
     """Bright and dark noise in two classes, and some of either to predict."""
     random = np.random.default_rng(0)
     for i in range(labelled + test):

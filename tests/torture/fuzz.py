@@ -87,8 +87,8 @@ def decode(first: int, last: int) -> None:
         try:
             # Every second pair as for a small cache: a JPEG is then decoded at a fraction of its size.
             short_side = (None, 8)[number // 2 % 2]
-            picture, _ = images.decode(content if number % 2 else io.BytesIO(content), short_side=short_side)
-            assert picture.mode == "RGB" and min(picture.size) > 0
+            image, _ = images.decode(content if number % 2 else io.BytesIO(content), short_side=short_side)
+            assert image.mode == "RGB" and min(image.size) > 0
             told = "read"
         except images.BadImage as error:
             assert str(error) and "\n" not in str(error)

@@ -90,7 +90,7 @@ def test_a_stage_of_two_processes_runs_in_the_workflow(finished, tmp_path):
     assert told.count("epoch 1: train loss") == 1 and "rank 1" not in told  # the first process alone tells
 
 
-def test_every_picture_is_one_process_s_in_order():
+def test_every_image_is_one_process_s_in_order():
     for size in range(12):
         parts = [list(range(size))[Ranks(rank, 5).part(size)] for rank in range(5)]
         assert [*itertools.chain(*parts)] == list(range(size)) and max(map(len, parts)) - min(map(len, parts)) <= 1

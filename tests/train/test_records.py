@@ -13,7 +13,7 @@ from eightfold.train.records import Records, describe_last_good, record_epoch, r
 from eightfold.train.setting import Setting
 
 
-def test_records_of_an_epoch_are_means_over_pictures(tmp_path):
+def test_records_of_an_epoch_are_means_over_images(tmp_path):
     net = head()
     records = trained(net, tmp_path, batch_size=8)
     for row in records.epochs:

@@ -92,18 +92,18 @@ def test_a_balanced_sampler_draws_every_class_as_often():
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_mixed_targets_are_the_shares_of_the_pixels(kind):
     y = torch.arange(6)
-    pictures = y.float()[:, None, None, None].expand(6, 3, 16, 20).contiguous()  # an image is its class number
+    images = y.float()[:, None, None, None].expand(6, 3, 16, 20).contiguous()  # an image is its class number
     stage = {"name": "all", kind: 1.0}
     shares = []
     for step in range(20):
-        x, soft = regularise.mixed(pictures, y, stage, 6, SEED, step)
+        x, soft = regularise.mixed(images, y, stage, 6, SEED, step)
         torch.testing.assert_close(x.mean((1, 2, 3)), soft @ y.float())
         torch.testing.assert_close(soft.sum(1), torch.ones(6))
-        again = regularise.mixed(pictures, y, stage, 6, SEED, step)
+        again = regularise.mixed(images, y, stage, 6, SEED, step)
         assert x.equal(again[0]) and soft.equal(again[1])
         shares.append(float(soft[0, 0]))
     assert len(set(shares)) > 5
-    assert pictures.equal(y.float()[:, None, None, None].expand(6, 3, 16, 20))  # the batch itself is left alone
+    assert images.equal(y.float()[:, None, None, None].expand(6, 3, 16, 20))  # the batch itself is left alone
 
 
 def test_without_mixing_the_batch_is_the_same_object_and_with_both_kinds_each_step_takes_one():
@@ -206,7 +206,7 @@ def test_a_stopped_stage_goes_on_to_the_same_weights_whatever_its_options(tmp_pa
 
 
 @pytest.mark.parametrize("stage", OPTIONS[1:], ids=lambda stage: "-".join(map(str, stage)))
-def test_every_option_trains_pictures_of_several_labels_too(tmp_path, stage):
+def test_every_option_trains_images_of_several_labels_too(tmp_path, stage):
     hot = np.eye(3, dtype=np.float32)[TARGETS]
     _, records = train(tmp_path, stage, hot)
     assert all(np.isfinite(row["loss"]) for row in records.batches)

@@ -35,7 +35,7 @@ def vectors(rows, view):
 
 
 def images(rows, view):
-    """The same for pictures: float32 (rows, 3, 48, 48)."""
+    """The same for images: float32 (rows, 3, 48, 48)."""
     parts = [
         torch.randn(3, 48, 48, generator=torch.Generator().manual_seed(1000 * view + int(row))) + (int(row) % 2)
         for row in rows
@@ -142,7 +142,7 @@ def test_the_update_is_momentum_sgd_by_hand(tmp_path):
     np.testing.assert_allclose(net.bias.detach().numpy(), bias, rtol=1e-4, atol=1e-6)
 
 
-def test_several_labels_a_picture(tmp_path):
+def test_several_labels_an_image(tmp_path):
     hot = np.stack([targets(), 1 - targets(), np.arange(30) % 3 == 0], 1).astype(np.float32)
     records = trained(head(classes=3), tmp_path, y=hot)
     logits = torch.zeros(9, 3)
@@ -204,7 +204,7 @@ def test_dropout_does_not_depend_on_the_random_state_and_leaves_it_alone(tmp_pat
     assert not same(one, another)
 
 
-def test_one_training_picture_is_refused(tmp_path):
+def test_one_training_image_is_refused(tmp_path):
     with pytest.raises(UserError, match="stage head: 1 training images; at least 2"):
         trained(head(), tmp_path, train_rows=np.arange(1))
 

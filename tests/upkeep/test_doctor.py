@@ -117,7 +117,7 @@ def test_the_rule_and_a_wrong_config_say_the_same(copy):
     assert done.returncode == 1 and "did you mean run" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_pictures_in_an_archive_are_counted_and_arrays_in_one_file_are_no_lack(monkeypatch, tmp_path):
+def test_images_in_an_archive_are_counted_and_arrays_in_one_file_are_no_lack(monkeypatch, tmp_path):
     root = tmp_path / "data"
     root.mkdir()
     with zipfile.ZipFile(root / "train.zip", "w") as archive:

@@ -62,7 +62,7 @@ def test_jobs_are_counted_once_and_finished_ones_not_at_all():
     ]
 
 
-def test_the_work_of_a_job_is_its_pictures_through_the_network():
+def test_the_work_of_a_job_is_its_images_through_the_network():
     images = Counter(labelled=100, test=50)
 
     def amount(rule, settings, **wildcards):

@@ -256,7 +256,7 @@ def test_damaged_activations_are_refused_by_the_rule_and_rebuilt_when_deleted(fi
     assert stage.read_bytes() == before
 
 
-def test_a_picture_swapped_after_the_manifest_was_made_is_refused(finished, tmp_path):
+def test_an_image_swapped_after_the_manifest_was_made_is_refused(finished, tmp_path):
     checkout = finished.copy(tmp_path / "checkout")
     folder = next(checkout["results/cache"].glob("pixels-*"))
     for path in folder.iterdir():

@@ -70,7 +70,7 @@ def test_the_manifest_of_an_example_is_whole(example):
 
 
 def test_make_new_reads_an_example_as_its_own_config_does(example):
-    """But for what only a person knows: what black and white are in a radar picture."""
+    """But for what only a person knows: what black and white are in a radar image."""
     text = guess.config_text("new", guess.infer(example.folder / "data"))
     (example.folder / "new.yaml").write_text(text)
     config = resolve(check_yaml_file(example.folder / "new.yaml"), "new.yaml")
@@ -85,7 +85,7 @@ def test_make_new_reads_an_example_as_its_own_config_does(example):
 @pytest.mark.parametrize(
     "name", ["cassava", "aerial_cactus", "inaturalist2019", "iceberg", "whale", "dogs_vs_cats_redux"]
 )
-def test_each_label_is_on_its_own_picture(name, tmp_path):
+def test_each_label_is_on_its_own_image(name, tmp_path):
     miniatures.write(name, tmp_path)
     built = manifest.build(config_of(name, tmp_path)["data"])
     store = Store(tmp_path, built.info["reading"])
@@ -97,7 +97,7 @@ def test_each_label_is_on_its_own_picture(name, tmp_path):
     assert by_class.std().max() < 3 and np.diff(np.sort(by_class.mean())).min() > 6
 
 
-def test_the_folds_of_an_example_hold_out_every_picture_once(example):
+def test_the_folds_of_an_example_hold_out_every_image_once(example):
     found = folds.assign(example.built.table, example.built.info, example.config["split"], 0)
     labelled = example.built.table["split"] != "test"
     assert len(found) == labelled.sum() and found["row"].is_unique

@@ -168,7 +168,7 @@ def test_a_class_may_be_absent_from_a_batch(tmp_path, options, task):
 # ---- numbers
 
 
-def test_a_loss_that_is_no_number_names_its_pictures_and_keeps_the_last_good_state(tmp_path):
+def test_a_loss_that_is_no_number_names_its_images_and_keeps_the_last_good_state(tmp_path):
     def source(rows, view):
         x = vectors(rows, view)
         return x * float("inf") if view == 2 and 7 in rows else x

@@ -26,8 +26,8 @@ echo 17.head
     reason="snakemake-executor-plugin-cluster-generic is not installed: envs/requirements-extra.txt",
 )
 def test_a_run_by_a_command_that_submits(tmp_path):
-    tiny.write_pictures(tmp_path / "pictures", labelled=16, test=2)
-    config = tiny.write_config(tmp_path / "tiny.yaml", tmp_path / "pictures")
+    tiny.write_images(tmp_path / "images", labelled=16, test=2)
+    config = tiny.write_config(tmp_path / "tiny.yaml", tmp_path / "images")
     folder = tiny.workplace(tmp_path / "place")
     qsub = tmp_path / "bin" / "qsub"
     qsub.parent.mkdir()

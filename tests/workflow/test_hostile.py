@@ -70,7 +70,7 @@ TABLES = {  # content of labels.csv, and words of the refusal; None where it is 
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
+def image_folder(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("tables")
     (root / "train").mkdir()
     for name in ("a1", "a2", "b1", "b2"):
@@ -84,9 +84,9 @@ def of_table(root: Path, content: str | bytes, **data) -> dict:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_is_read_rightly_or_refused_at_once(pictures, name, monkeypatch):
+def test_a_table_is_read_rightly_or_refused_at_once(image_folder, name, monkeypatch):
     content, words = TABLES[name]
-    data = of_table(pictures, content)
+    data = of_table(image_folder, content)
     if words is None:
         table = manifest.build(data).table
         assert table[["id", "labels"]].to_numpy().tolist() == [

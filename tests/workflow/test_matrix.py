@@ -35,7 +35,7 @@ def label(number: int) -> int:
     return (0, 1, 2, 0)[number % 4]
 
 
-def pictures(root: Path, train: dict[str, int], test: list[str], kind: str = "PNG", modes=("RGB",)) -> None:
+def write_images(root: Path, train: dict[str, int], test: list[str], kind: str = "PNG", modes=("RGB",)) -> None:
     """Write files of {path: class}, and of test paths."""
     for number, (path, own) in enumerate([*train.items(), *((path, label(n)) for n, path in enumerate(test))]):
         put(root / path, encoded(own, number, kind, modes[number % len(modes)]))
@@ -47,7 +47,7 @@ def labelled(root: Path, ids: list[str], names: list[str], head=COLUMNS, **more:
 
 
 def plain(root: Path, ids: list[str], test: list[str], names: list[str] = LETTERS, end: str = ".png", **how) -> dict:
-    pictures(
+    write_images(
         root, {f"train/{name}{end}": label(n) for n, name in enumerate(ids)}, [f"test/{t}{end}" for t in test], **how
     )
     labelled(root, ids, names)
@@ -64,7 +64,7 @@ def numeric_ids_without_suffix(root):
 def text_ids_with_suffix(root):
     ids = [f"x{number}.v1.png" for number in NUMBERS]
     test = [f"y.{number}.png" for number in range(TEST)]
-    pictures(root, {f"train/{name}": label(n) for n, name in enumerate(ids)}, [f"test/{name}" for name in test])
+    write_images(root, {f"train/{name}": label(n) for n, name in enumerate(ids)}, [f"test/{name}" for name in test])
     labelled(root, ids, ["0", "3", "11"])
     return CSV, ["0", "11", "3"], [Path(name).stem for name in test]
 
@@ -97,13 +97,13 @@ def several_labels_in_a_cell(root):
 def class_folders(root):
     for n, name in enumerate(NUMBERS):
         put(root / "train" / LETTERS[label(n)] / f"{name}.png", encoded(label(n), n))
-    pictures(root, {}, [f"test/{name}.png" for name in ODD])
+    write_images(root, {}, [f"test/{name}.png" for name in ODD])
     return {"source": "folders"}, LETTERS, ODD
 
 
 def label_in_the_file_name(root):
     names = ["cat", "dog", "red fox"]
-    pictures(
+    write_images(
         root,
         {f"train/{names[label(n)]}.{n}.jpg": label(n) for n in range(TRAIN)},
         [f"test/{t}.jpg" for t in ODD],
@@ -115,7 +115,7 @@ def label_in_the_file_name(root):
 def coco(root):
     kinds, names = [4, 90, 17], [f"p/{name}.jpg" for name in NUMBERS]
     tests = [f"t/{number}.jpg" for number in range(TEST)]
-    pictures(root, {name: label(n) for n, name in enumerate(names)}, tests, "JPEG")
+    write_images(root, {name: label(n) for n, name in enumerate(names)}, tests, "JPEG")
     content = {
         "images": [{"id": n, "file_name": name} for n, name in enumerate(names)],
         "annotations": [{"id": n, "image_id": n, "category_id": kinds[label(n)]} for n in range(TRAIN)],
@@ -223,7 +223,7 @@ def a_sample_of_a_column_per_class(root):
 def nested_folders(root):
     ids, test = [f"{n % 4:x}b{name}" for n, name in enumerate(NUMBERS)], ["0a1", "1a1", "0a2", "1b1", "0b2"]
     train = {f"train/{name[0]}/{name[1]}/{name}.png": label(n) for n, name in enumerate(ids)}
-    pictures(root, train, [f"test/{name[0]}/{name}.png" for name in test])
+    write_images(root, train, [f"test/{name[0]}/{name}.png" for name in test])
     labelled(root, ids, LETTERS)
     return CSV | {"suffix": ".png"}, LETTERS, test
 
@@ -231,7 +231,7 @@ def nested_folders(root):
 def a_long_tail(root):
     names = [f"w_{n:04d}" for n in range(TRAIN - 16)]
     kinds = [n % 2 for n in range(18)] + [2 + n for n in range(TRAIN - 18)]
-    pictures(
+    write_images(
         root,
         {f"train/{name}.png": kind for name, kind in zip(NUMBERS, kinds, strict=True)},
         [f"test/{t}.png" for t in ODD],

@@ -41,7 +41,7 @@ def snakemake(room, *words, fails=False) -> str:
 
 @pytest.fixture(scope="session")
 def room(tmp_path_factory):
-    """A folder with the workflow and a run that is finished: a head on two folds of 16 pictures."""
+    """A folder with the workflow and a run that is finished: a head on two folds of 16 images."""
     room = tmp_path_factory.mktemp("people")
     for name in ("Snakefile", "rules", "scripts", "schemas", "profiles", "envs"):
         (room / name).symlink_to(ROOT / name)
@@ -62,7 +62,7 @@ def cells(path):
         return list(csv.reader(file))
 
 
-def test_new_pictures_get_what_the_run_itself_would_say(room):
+def test_new_images_get_what_the_run_itself_would_say(room):
     shutil.copytree(room / "data" / "test", room / "new ones")
     (room / "new ones" / "broken.png").write_bytes(b"\x89PNG but no more")
     (room / "new ones" / "notes.txt").write_text("not an image")

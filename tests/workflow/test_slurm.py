@@ -168,8 +168,8 @@ def made(room):
 
 @pytest.fixture(scope="module")
 def config(room) -> Path:
-    tiny.write_pictures(room / "pictures")
-    return tiny.write_config(room / "tiny.yaml", room / "pictures", epochs=20)
+    tiny.write_images(room / "images")
+    return tiny.write_config(room / "tiny.yaml", room / "images", epochs=20)
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +276,7 @@ def test_a_cancelled_job_is_an_error_that_names_the_log_and_goes_on_when_asked_a
 
 
 def test_eight_shards_on_the_cluster_are_the_bytes_of_one_job(room, made):
-    tiny.write_pictures(room / "many", labelled=520, test=0)
+    tiny.write_images(room / "many", labelled=520, test=0)
     runs, outputs = {}, {}
     for shards, words in ((1, ["--cores", "1"]), (8, ON_IT)):
         config = tiny.write_config(room / f"{shards}.yaml", room / "many", shards=shards, run=f"of{shards}")
@@ -297,7 +297,7 @@ def test_eight_shards_on_the_cluster_are_the_bytes_of_one_job(room, made):
 
 
 def test_a_stage_of_two_processes_runs_on_two_nodes(beside, made, room):
-    config = tiny.write_config(room / "two.yaml", room / "pictures", gpus=2)
+    config = tiny.write_config(room / "two.yaml", room / "images", gpus=2)
     env = {**made.env, "GLOO_SOCKET_IFNAME": "lo"}
     here, there = (again(beside, name) for name in ("one_node", "two_nodes"))
     local = Run(here, config, CHECKPOINT, "--cores", "2", env=env)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pipeline import CONFIG, Checkout, changed, changed_stage, picture
+from pipeline import CONFIG, Checkout, changed, changed_stage, draw_image
 
 RUN = "results/tiny"
 # What follows from new predictions, from a new network of the last stage, from any training.
@@ -209,9 +209,9 @@ def test_a_reader_whose_manifest_stays_as_it_was_retrains_nothing(finished, tmp_
     assert set(edited.planned()) == {"timings", "report"}
 
 
-def test_one_more_picture_reruns_all_but_the_weights(copy):
+def test_one_more_image_reruns_all_but_the_weights(copy):
     path = copy["pictures/train/bars/one_more.png"]
-    picture("bars", 50).save(path)
+    draw_image("bars", 50).save(path)
     try:
         found = copy.planned()
     finally:
@@ -245,7 +245,7 @@ def test_a_failing_job_says_why_and_leaves_nothing_half_written(finished, tmp_pa
     assert failing[f"{RUN}/submission.csv"].read_bytes() == finished[f"{RUN}/submission.csv"].read_bytes()
 
 
-def test_without_test_pictures_a_run_ends_at_evaluate(tmp_path):
+def test_without_test_images_a_run_ends_at_evaluate(tmp_path):
     checkout = Checkout.new(tmp_path / "checkout", test=0)
     config = changed(recipe=[{"name": "head", "size": 32, "train": "head", "augment": False, "lr": 0.02}])
     del config["data"]["sample_submission"]
