@@ -1,6 +1,6 @@
 """How long Snakemake thinks before the first job starts: python bench/dag.py 1000 10000 100000
 
-This workflow, on 24 pictures, divided into so many parts and folds that it has about so many jobs, is dry-run: Snakemake
+This workflow, on 24 images, divided into so many parts and folds that it has about so many jobs, is dry-run: Snakemake
 builds its graph, asks our rules for every job's inputs, params and resources, and prints the jobs. One JSON line each: jobs,
 parts, folds, seconds of the processor and by the clock, peak megabytes of memory.
 """

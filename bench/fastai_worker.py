@@ -15,7 +15,7 @@ MODELS = {"mobilenet_v2": __import__("torchvision").models.mobilenet_v2}
 
 
 def loaders(size: int):
-    """The defaults of fastai's own tutorials: pictures to 460 px by the loader's processes, the rest in batches."""
+    """The defaults of fastai's own tutorials: images to 460 px by the loader's processes, the rest in batches."""
     tfms = [*aug_transforms(size=size)]
     if GIVEN["weights"]:
         tfms.append(Normalize.from_stats(*imagenet_stats))

@@ -1,10 +1,10 @@
-"""Time and memory as the job grows: exponents over 1x, 4x and 16x, and 100,000 pictures."""
+"""Time and memory as the job grows: exponents over 1x, 4x and 16x, and 100,000 images."""
 
 import shutil
 
 import workflow
+from generated_images import write_many
 from measure import Found, child, slope
-from pictures import write_many
 from rows import Bench, row
 
 SIZES = (500, 2000, 8000)
@@ -16,7 +16,7 @@ from eightfold.config import resolve
 from eightfold.core.files import read_json, write_json, write_table
 from eightfold.raw.stores import Store
 folder = Path({folder!r})
-config = resolve({{"run": "x", "data": {{"source": "folders", "root": str(folder / "pictures")}}}}, "bench")
+config = resolve({{"run": "x", "data": {{"source": "folders", "root": str(folder / "images")}}}}, "bench")
 """
 MANIFEST = "manifest.write_manifest(folder, manifest.build(config['data'], {threads}))"
 FOLDS = """
@@ -61,10 +61,10 @@ make(64)
 
 
 def data_steps(bench: Bench, number: int) -> dict[str, dict]:
-    """Seconds and megabytes of manifest, folds and pixels of ``number`` pictures of 16 px."""
+    """Seconds and megabytes of manifest, folds and pixels of ``number`` images of 16 px."""
     folder = bench.folder / f"many_{number}"
     if not folder.exists():
-        write_many(folder / "pictures", number)
+        write_many(folder / "images", number)
     setup = DATA.format(folder=str(folder))
     return {name: child(work.format(threads=bench.threads), setup) for name, work in STEPS.items()}
 
@@ -78,35 +78,35 @@ def grown(bench: Bench, what: str) -> Found:
     values = [join(step[what] for step in found[number].values()) for number in SIZES]
     told = {f"{name} of {number}": step[what] for number in SIZES for name, step in found[number].items()}
     unit = "s" if what == "seconds" else "MB above the start"
-    return Found([slope(SIZES, values)], told, f"{', '.join(f'{v:.3g}' for v in values)} {unit} for {SIZES} pictures")
+    return Found([slope(SIZES, values)], told, f"{', '.join(f'{v:.3g}' for v in values)} {unit} for {SIZES} images")
 
 
-@row("growth", "exponent of seconds over pictures: manifest, folds, pixels of small files", at_most=1.1, minutes=0.7)
-def growth_pictures_seconds(bench: Bench) -> Found:
+@row("growth", "exponent of seconds over images: manifest, folds, pixels of small files", at_most=1.1, minutes=0.7)
+def growth_images_seconds(bench: Bench) -> Found:
     return grown(bench, "seconds")
 
 
-@row("growth", "exponent of peak memory added over pictures, the largest of manifest, folds, pixels", minutes=0.1)
-def growth_pictures_memory(bench: Bench) -> Found:
+@row("growth", "exponent of peak memory added over images, the largest of manifest, folds, pixels", minutes=0.1)
+def growth_images_memory(bench: Bench) -> Found:
     return grown(bench, "added_mb")
 
 
-@row("growth", "exponent of peak memory added over pictures: activations of three views, 8 kB each", minutes=0.6)
+@row("growth", "exponent of peak memory added over images: activations of three views, 8 kB each", minutes=0.6)
 def growth_activations_memory(bench: Bench) -> Found:
     setup = ACTIVATIONS.format(threads=bench.threads, folder=str(bench.folder / "activations"))
     found = [child(f"make({number})", setup) for number in SIZES]
     values = [one["added_mb"] for one in found]
-    told = {f"{number} pictures": one["seconds"] for number, one in zip(SIZES, found, strict=True)}
+    told = {f"{number} images": one["seconds"] for number, one in zip(SIZES, found, strict=True)}
     files = ", ".join(f"{number * 3 * 8192 / 1e6:.0f}" for number in SIZES)
-    note = f"{', '.join(f'{v:.3g}' for v in values)} MB above the start for {SIZES} pictures; their files: {files} MB"
+    note = f"{', '.join(f'{v:.3g}' for v in values)} MB above the start for {SIZES} images; their files: {files} MB"
     return Found([slope(SIZES, values)], told, note)
 
 
 @row("growth", "exponent of the seconds of building the DAG over folds trained: 2, 8, 32", minutes=0.7)
 def growth_folds_dag(bench: Bench) -> Found:
-    write_many(bench.folder / "folds" / "pictures", 200, 2)
+    write_many(bench.folder / "folds" / "images", 200, 2)
     counts, seconds = (2, 8, 32), []
-    config = workflow.tiny_config(bench.folder / "folds" / "pictures")
+    config = workflow.tiny_config(bench.folder / "folds" / "images")
     folder = workflow.checkout(bench.folder / "folds" / "checkout", config)
     for count in counts:
         config["split"] = {"folds": max(2, count), "use": list(range(count))}
@@ -129,10 +129,10 @@ def growth_classes_seconds(bench: Bench) -> Found:
     found = [child(TRAIN.format(classes=count), setup) for count in counts]
     told = {f"{count} classes": one["seconds"] for count, one in zip(counts, found, strict=True)}
     memory = ", ".join(f"{one['added_mb']:.0f}" for one in found)
-    return Found([slope(counts, list(told.values()))], told, f"4,096 pictures; memory added {memory} MB")
+    return Found([slope(counts, list(told.values()))], told, f"4,096 images; memory added {memory} MB")
 
 
-@row("growth", "seconds a picture of 100,000 over those of 6,250: manifest, folds, pixels", at_most=1.25, minutes=5)
+@row("growth", "seconds an image of 100,000 over those of 6,250: manifest, folds, pixels", at_most=1.25, minutes=5)
 def hundred_thousand(bench: Bench) -> Found:
     few, many = (data_steps(bench, number) for number in (6250, 100_000))
     ratio = sum(s["seconds"] for s in many.values()) / 100_000 / (sum(s["seconds"] for s in few.values()) / 6250)
@@ -143,16 +143,16 @@ def hundred_thousand(bench: Bench) -> Found:
     return Found([ratio], told, f"peak MB: {memory}")
 
 
-@row("growth", "seconds of building the DAG for 100,000 pictures over those for 500", at_most=1.3, minutes=0.7)
+@row("growth", "seconds of building the DAG for 100,000 images over those for 500", at_most=1.3, minutes=0.7)
 def dag_of_hundred_thousand(bench: Bench) -> Found:
     """The config lists the data root's names and sizes, which is all that grows."""
     seconds = {}
     for number in (500, 100_000):
-        pictures = bench.folder / f"many_{number}" / "pictures"
-        if not pictures.exists():
-            write_many(pictures, number)
-        folder = workflow.checkout(bench.folder / f"dag_{number}", workflow.tiny_config(pictures, shards=1))
-        seconds[f"{number} pictures"] = min(workflow.snakemake(folder, "evaluate", "-n") for _ in range(3))
+        images = bench.folder / f"many_{number}" / "images"
+        if not images.exists():
+            write_many(images, number)
+        folder = workflow.checkout(bench.folder / f"dag_{number}", workflow.tiny_config(images, shards=1))
+        seconds[f"{number} images"] = min(workflow.snakemake(folder, "evaluate", "-n") for _ in range(3))
         shutil.rmtree(folder)
     few, many = seconds.values()
     return Found([many / few], seconds, "best of 3 dry runs each; the rest is listing names and sizes")

@@ -75,14 +75,14 @@ def added_per_job(bench: Bench) -> Found:
     minutes=4,
 )
 def second_rate_vs_first_run(bench: Bench) -> Found:
-    """From the pictures to a trained head of the default recipe's first two stages, then the head for another rate.
+    """From the images to a trained head of the default recipe's first two stages, then the head for another rate.
 
-    Of ants and bees where they are there, else of 96 generated pictures, which take less time for the first run alone.
+    Of ants and bees where they are there, else of 96 generated images, which take less time for the first run alone.
     """
-    pictures = recipe.DATA if recipe.DATA.is_dir() else bench.classes_folder
+    images = recipe.DATA if recipe.DATA.is_dir() else bench.classes_folder
     config = {
         "run": "bench",
-        "data": {"source": "folders", "root": str(pictures), "valid": "valid"},
+        "data": {"source": "folders", "root": str(images), "valid": "valid"},
         "model": {"arch": "resnet34", "weights": "none"},
         "recipe": [
             {"name": "head_plain", "size": 224, "train": "head", "augment": False},
@@ -99,6 +99,6 @@ def second_rate_vs_first_run(bench: Bench) -> Found:
         again.append(workflow.snakemake(folder, target, cores=bench.threads))
     (trained,) = workflow.job_seconds(folder, "head.train")
     note = (
-        f"{pictures.name}; jobs alone: {trained:.1f} s of {before:.1f} s = {trained / before:.3f}; the rest is start-up"
+        f"{images.name}; jobs alone: {trained:.1f} s of {before:.1f} s = {trained / before:.3f}; the rest is start-up"
     )
     return Found([seconds / first for seconds in again], {"first": first, "second": statistics.median(again)}, note)

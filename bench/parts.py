@@ -1,4 +1,4 @@
-"""Each part against its peer, on the same pictures with the same threads."""
+"""Each part against its peer, on the same images with the same threads."""
 
 import math
 import statistics
@@ -114,7 +114,7 @@ def packed_read_share_of_memory(bench: Bench) -> Found:
 # ---- views
 
 
-@row("views", "torchvision.transforms.v2's seconds over ours: an augmented view of 64 pictures at 224 px")
+@row("views", "torchvision.transforms.v2's seconds over ours: an augmented view of 64 images at 224 px")
 def views_vs_torchvision(bench: Bench) -> Found:
     from torchvision.transforms import v2
 
@@ -130,10 +130,10 @@ def views_vs_torchvision(bench: Bench) -> Found:
     )
     source, rows = views(bench), np.arange(BATCH)
     unpacked = [torch.from_numpy(bench.packed[row].copy()).permute(2, 0, 1) for row in rows]
-    return faster(lambda: source(rows, 1), lambda: torch.stack([transform(picture) for picture in unpacked]), 5)
+    return faster(lambda: source(rows, 1), lambda: torch.stack([transform(image) for image in unpacked]), 5)
 
 
-@row("views", "fastai's aug_transforms' seconds over ours: an augmented view of 64 pictures at 224 px", minutes=1)
+@row("views", "fastai's aug_transforms' seconds over ours: an augmented view of 64 images at 224 px", minutes=1)
 def views_vs_fastai(bench: Bench) -> Found:
     source, rows = views(bench), np.arange(BATCH)
     return faster(lambda: source(rows, 1), lambda: bench.fastai.ask(do="views", size=SIZE), 5)
@@ -219,7 +219,7 @@ def activations_share_of_matmul(bench: Bench) -> Found:
     return Found(rates, seconds, note)
 
 
-# ---- stages, at 128 px on 64 pictures to learn from and 32 to validate with
+# ---- stages, at 128 px on 64 images to learn from and 32 to validate with
 
 
 def setting(bench: Bench):
@@ -240,7 +240,7 @@ def unfrozen_epoch(bench: Bench, peer: Peer) -> Found:
     return faster(lambda: epoch(bench, net, source, split, [1e-4] * 3), lambda: peer.ask(do="epoch", frozen=False), 3)
 
 
-@row("stages", "fastai's seconds over ours: one epoch of all layers, resnet34 at 128 px, 64 + 32 pictures", minutes=1.5)
+@row("stages", "fastai's seconds over ours: one epoch of all layers, resnet34 at 128 px, 64 + 32 images", minutes=1.5)
 def unfrozen_epoch_vs_fastai(bench: Bench) -> Found:
     return unfrozen_epoch(bench, bench.fastai)
 
@@ -273,7 +273,7 @@ def lr_find_vs_fastai(bench: Bench) -> Found:
     return faster(ours, lambda: bench.fastai.ask(do="lr_find", steps=20), 2)
 
 
-@row("stages", "fastai's seconds over ours: 4 views and the plain one of 32 pictures", minutes=1)
+@row("stages", "fastai's seconds over ours: 4 views and the plain one of 32 images", minutes=1)
 def tta_vs_fastai(bench: Bench) -> Found:
     net, source, _, _, valid = setting(bench)
     return faster(

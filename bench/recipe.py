@@ -1,4 +1,4 @@
-"""The whole recipe against fastai's: same pictures, weights, epochs, sizes and batch size, start-up of both included."""
+"""The whole recipe against fastai's: same images, weights, epochs, sizes and batch size, start-up of both included."""
 
 import json
 import os

@@ -62,16 +62,16 @@ class Bench:
     @cached_property
     def photos(self) -> list[Path]:
         """128 JPEG files of 500 x 375 px."""
-        import pictures
+        import generated_images
 
-        return pictures.write_photos(self.folder / "photos", 128, 500, 375)
+        return generated_images.write_photos(self.folder / "photos", 128, 500, 375)
 
     @cached_property
     def large_photos(self) -> list[Path]:
         """16 JPEG files of 2,592 x 1,944 px, as cameras make them."""
-        import pictures
+        import generated_images
 
-        return pictures.write_photos(self.folder / "large", 16, 2592, 1944)
+        return generated_images.write_photos(self.folder / "large", 16, 2592, 1944)
 
     @cached_property
     def packed(self):

@@ -1,4 +1,4 @@
-"""A job of millions of pictures on many GPUs, simulated: python bench/scale.py [--forward 2500 --train 800 ...] [--svg FILE]
+"""A job of millions of images on many GPUs, simulated: python bench/scale.py [--forward 2500 --train 800 ...] [--svg FILE]
 
 Lays our jobs (manifest, pixels, activations, head, all layers, predictions; in parts where they come in parts) on G GPUs
 that share one file system, and tells hours, the terabytes it holds and reads, jobs, and what the time is lost to. Rates
@@ -24,21 +24,21 @@ matplotlib.use("svg")
 from matplotlib import pyplot as plt
 
 SIZE, SHORT_SIDE = 224, 256
-PIXELS_MB = SHORT_SIDE * SHORT_SIDE * 4 / 3 * 3 / 1e6  # of a picture of 4:3
+PIXELS_MB = SHORT_SIDE * SHORT_SIDE * 4 / 3 * 3 / 1e6  # of an image of 4:3
 RAW_MB = 0.11  # ImageNet's mean JPEG
 FEATURES, MODEL_MB = 2048, 94  # resnet50
 VIEWS, TTA, HEAD_EPOCHS, EPOCHS = 3, 4, 4, 3  # augmented views of the head stage, of the prediction; epochs
-TEST = 0.2  # pictures to predict for each to learn from
+TEST = 0.2  # images to predict for each to learn from
 
 
 @dataclass
 class Rates:
     """Of one device and its share of the processor's cores; gb_s of the file system that all share."""
 
-    forward: float  # pictures/s through the network, without gradients
-    train: float  # pictures/s, all layers
-    decode: float  # pictures/s decoded and resized
-    look: float  # pictures/s of the manifest (decoded once, hashed), on one node
+    forward: float  # images/s through the network, without gradients
+    train: float  # images/s, all layers
+    decode: float  # images/s decoded and resized
+    look: float  # images/s of the manifest (decoded once, hashed), on one node
     gb_s: float
     overhead: float  # seconds of a job before its work begins
     efficiency: float  # of each doubling of the GPUs that train one stage
@@ -146,7 +146,7 @@ def simulate(images: float, devices: int, rates: Rates, parts: int, per_stage: i
 
 
 def disk_tb(images: float) -> dict[str, float]:
-    """Terabytes: pictures as they come, packed pixels (twice while parts are joined), activations of all views."""
+    """Terabytes: images as they come, packed pixels (twice while parts are joined), activations of all views."""
     whole = images * (1 + TEST)
     pixels = whole * PIXELS_MB / 1e6
     return {
@@ -157,7 +157,7 @@ def disk_tb(images: float) -> dict[str, float]:
 
 
 def measured(results: Path) -> dict[str, float]:
-    """Pictures/s of this machine's device and disk at SIZE px, from the benchmark files below a folder of results."""
+    """Images/s of this machine's device and disk at SIZE px, from the benchmark files below a folder of results."""
     found: dict[str, list[float]] = {}
     start = 3.0
     for path in results.rglob("*.jsonl"):
@@ -182,12 +182,12 @@ def measured(results: Path) -> dict[str, float]:
 
 
 def draw(rows: list[dict], path: Path) -> None:
-    """Hours by devices, a line for each number of pictures; dashed: the hours of one device divided by their number."""
+    """Hours by devices, a line for each number of images; dashed: the hours of one device divided by their number."""
     figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
     for colour, images in zip(("tab:blue", "tab:orange"), sorted({row["images"] for row in rows}), strict=False):
         of = [row for row in rows if row["images"] == images]
         gpus, hours = [row["gpus"] for row in of], [row["hours"] for row in of]
-        axes.loglog(gpus, hours, "o-", color=colour, label=f"{images / 1e6:.0f} million pictures")
+        axes.loglog(gpus, hours, "o-", color=colour, label=f"{images / 1e6:.0f} million images")
         axes.loglog(gpus, [hours[0] / g for g in gpus], "--", color=colour, alpha=0.5)
     axes.set_xlabel("GPUs")
     axes.set_ylabel("hours")
@@ -200,10 +200,10 @@ def draw(rows: list[dict], path: Path) -> None:
 
 def main(words: list[str]) -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--forward", type=float, default=2500, help="pictures/s of a GPU, without gradients")
-    asked.add_argument("--train", type=float, default=800, help="pictures/s of a GPU, all layers")
-    asked.add_argument("--decode", type=float, default=800, help="pictures/s decoded by a device's share of the cores")
-    asked.add_argument("--look", type=float, default=1500, help="pictures/s of the manifest, one node")
+    asked.add_argument("--forward", type=float, default=2500, help="images/s of a GPU, without gradients")
+    asked.add_argument("--train", type=float, default=800, help="images/s of a GPU, all layers")
+    asked.add_argument("--decode", type=float, default=800, help="images/s decoded by a device's share of the cores")
+    asked.add_argument("--look", type=float, default=1500, help="images/s of the manifest, one node")
     asked.add_argument("--gb-s", type=float, default=5, help="of the file system that all nodes share")
     asked.add_argument("--overhead", type=float, default=20, help="seconds of a job before its work begins")
     asked.add_argument("--efficiency", type=float, default=0.95, help="of a doubling of the GPUs that train together")
@@ -220,7 +220,7 @@ def main(words: list[str]) -> None:
     rows = []
     for images in (1e6, 1e8):
         disk = disk_tb(images)
-        print(f"\n{images:,.0f} pictures: " + ", ".join(f"{kind} {size:.3g} TB" for kind, size in disk.items()))
+        print(f"\n{images:,.0f} images: " + ", ".join(f"{kind} {size:.3g} TB" for kind, size in disk.items()))
         print("GPUs  parts  GPUs a stage  jobs    hours  starting  waiting for files  idle   longest")
         for devices in (1, 8, 64):
             parts = max(1, min(1000, round(images / given.files_a_part)))

@@ -1,7 +1,7 @@
 """Wall time by nodes, of work that only sleeps: python bench/speedup.py [--nodes 1 2 4 8] [--parts 8] [--by snakemake]
 
 Starts a SLURM of so many node daemons on this machine (tests/slurm/cluster.py) for each number of nodes, and puts parts of
-a thousand pictures each on it, which sleep a fixed time a picture. Sleeping takes no processor, so nodes that share one
+a thousand images each on it, which sleep a fixed time an image. Sleeping takes no processor, so nodes that share one
 machine are as good as nodes of their own; starting jobs does take it, and with `--by snakemake` each job starts Snakemake
 twice. `--by sbatch` submits the parts itself: what SLURM alone costs. One JSON line for each number of nodes: seconds, and
 the share of the nodes' time in which they did not sleep.
@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "tests" / "slurm"))
 
 import cluster as slurm  # noqa: E402
 
-PICTURES = 1000  # of a part
+IMAGES = 1000  # of a part
 SNAKEFILE = """
 rule all:
     input: [f"{{k}}.done" for k in range({parts})]
@@ -51,10 +51,10 @@ def by_sbatch(folder: Path, made: slurm.Cluster, parts: int, seconds: float) -> 
 def measure(nodes: int, parts: int, each_ms: float, submit) -> dict:
     with tempfile.TemporaryDirectory() as folder, slurm.cluster(nodes=nodes, cpus=1, gpus=1) as made:
         began = time.monotonic()
-        submit(Path(folder), made, parts, each_ms * PICTURES / 1000)
+        submit(Path(folder), made, parts, each_ms * IMAGES / 1000)
         wall = time.monotonic() - began
         used = {job["NodeList"] for job in made.jobs()}
-    asleep = parts * PICTURES * each_ms / 1000
+    asleep = parts * IMAGES * each_ms / 1000
     lost = 1 - asleep / (wall * nodes)
     return {"nodes": nodes, "used": len(used), "parts": parts, "wall_s": round(wall, 1), "lost": round(lost, 3)}
 
@@ -83,7 +83,7 @@ def main(words: list[str]) -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8])
     asked.add_argument("--parts", type=int, default=8)
-    asked.add_argument("--each-ms", type=float, default=120, help="that a picture takes: two minutes a part")
+    asked.add_argument("--each-ms", type=float, default=120, help="that an image takes: two minutes a part")
     asked.add_argument("--by", choices=["snakemake", "sbatch"], default="snakemake")
     asked.add_argument("--svg", type=Path)
     given = asked.parse_args(words)

@@ -3,7 +3,7 @@
     make evaluate CONFIG=examples/ants_bees_folds.yaml                           # or any config; its files are read
     python bench/stage_options.py examples/ants_bees_folds.yaml head --seeds 3
 
-Trains the stage anew for each option, seed and fold, by the pipeline's own code, and scores the held-out pictures of all
+Trains the stage anew for each option, seed and fold, by the pipeline's own code, and scores the held-out images of all
 folds together. An option is compared with `off` of the same seed: mean difference over the seeds and the half width of its
 95 % interval (Student's t). Less than that is noise. Nothing of the run is changed; the table goes to the console.
 """
@@ -34,7 +34,7 @@ from eightfold.train import stages, training
 from eightfold.train.answers import compute_logits
 from eightfold.train.setting import How
 
-# Changes of the stage. `lr` multiplies the rate; `uneven`: the training pictures of every second class are thinned to a
+# Changes of the stage. `lr` multiplies the rate; `uneven`: the training images of every second class are thinned to a
 # fifth, so that there is an imbalance to mend.
 OFF, UNEVEN = "off", "off, uneven classes"
 OPTIONS = {
@@ -90,21 +90,20 @@ def thinned(rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return rows[(targets[rows] % 2 == 0) | (place % 5 == 0)]
 
 
-def some(rows: np.ndarray, pictures: int | None, seed: int) -> np.ndarray:
+def some(rows: np.ndarray, images: int | None, seed: int) -> np.ndarray:
     """Some of the rows, others for each seed, equal for every option; None: all of them."""
-    return np.sort(generator(seed, "pictures").permutation(rows)[:pictures])
+    # The key of the draw keeps its old name: another one draws other images than those measured.
+    return np.sort(generator(seed, "pictures").permutation(rows)[:images])
 
 
-def predicted(
-    plan: Plan, name: str, fold: str, option: dict, lr: float, seed: int, pictures: int | None, here
-) -> tuple:
+def predicted(plan: Plan, name: str, fold: str, option: dict, lr: float, seed: int, images: int | None, here) -> tuple:
     """(held-out rows, their probabilities, the targets of all rows) of the stage trained with an option."""
     stage = changed(plan.stages[name], option)
     settings = {"stage": stage, "arch": plan.config["model"]["arch"], "seed": seed, "holds_back": False}
     settings["augmentation"] = plan.config["augmentation"]
     setting = stages.open_setting(inputs(plan, name, fold), settings, fold, here)
     lrs = schedules.group_lrs(lr * option.get("lr", 1), stage, len(rate_groups(setting.net, stage)))
-    train_rows = some(setting.train_rows, pictures, seed)
+    train_rows = some(setting.train_rows, images, seed)
     train_rows = thinned(train_rows, setting.targets) if "uneven" in option else train_rows
     kept = []
 
@@ -120,9 +119,9 @@ def predicted(
     return setting.valid_rows, np.mean(kept, 0) if option.get("snapshots") else probabilities(), setting.targets
 
 
-def figures(plan: Plan, name: str, option: dict, lr: float, seed: int, pictures: int | None, here) -> dict:
-    """Log loss, accuracy and, for one label a picture, balanced accuracy of all folds' held-out pictures."""
-    folds = [predicted(plan, name, fold, option, lr, seed, pictures, here) for fold in plan.held_out]
+def figures(plan: Plan, name: str, option: dict, lr: float, seed: int, images: int | None, here) -> dict:
+    """Log loss, accuracy and, for one label an image, balanced accuracy of all folds' held-out images."""
+    folds = [predicted(plan, name, fold, option, lr, seed, images, here) for fold in plan.held_out]
     rows, probabilities, targets = (
         np.concatenate([f[0] for f in folds]),
         np.concatenate([f[1] for f in folds]),
@@ -156,7 +155,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--lr", type=float, help="rate of the stage, where its config says auto")
     parser.add_argument(
-        "--pictures", type=int, help="learn from that many of the training pictures, drawn anew by each seed"
+        "--images", type=int, help="learn from that many of the training images, drawn anew by each seed"
     )
     given = parser.parse_args()
     logging.getLogger("eightfold").setLevel(logging.WARNING)
@@ -175,12 +174,12 @@ def main() -> None:
         for seed in range(given.seeds):
             for name, option in options.items():
                 began = time.monotonic()
-                results[name].append(figures(plan, given.stage, option, lr, seed, given.pictures, here))
+                results[name].append(figures(plan, given.stage, option, lr, seed, given.images, here))
                 told = ", ".join(f"{key} {value:.4f}" for key, value in results[name][-1].items())
                 print(f"seed {seed}, {name}: {told} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
     keys = list(results[OFF][0])
     print(
-        f"{given.config}, stage {given.stage}, lr {lr:g}, {given.seeds} seeds, {given.pictures or 'all'} pictures, torch {torch.__version__}\n"
+        f"{given.config}, stage {given.stage}, lr {lr:g}, {given.seeds} seeds, {given.images or 'all'} images, torch {torch.__version__}\n"
     )
     print("| option |", " | ".join(keys), "| verdict on log_loss |\n|---|" + "---|" * (len(keys) + 1))
     for name, option in options.items():

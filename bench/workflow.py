@@ -47,11 +47,11 @@ class Finished:
     jobs: list[float]
 
 
-def tiny_config(pictures: Path, **more) -> dict:
-    """A run of two stages on small pictures."""
+def tiny_config(images: Path, **more) -> dict:
+    """A run of two stages on small images."""
     return {
         "run": "bench",
-        "data": {"source": "folders", "root": str(pictures)},
+        "data": {"source": "folders", "root": str(images)},
         "model": {"arch": "shufflenet_v2_x0_5", "weights": "none"},
         "batch_size": 8,
         "lr_find": {"steps": 20},
@@ -66,9 +66,9 @@ def tiny_config(pictures: Path, **more) -> dict:
 
 def tiny_run(folder: Path) -> Finished:
     """A finished `evaluate`, on one core."""
-    from pictures import write_many
+    from generated_images import write_many
 
-    write_many(folder / "pictures", 40, 2)
-    made = checkout(folder / "checkout", tiny_config(folder / "pictures"))
+    write_many(folder / "images", 40, 2)
+    made = checkout(folder / "checkout", tiny_config(folder / "images"))
     seconds = snakemake(made, "evaluate")
     return Finished(made, seconds, job_seconds(made))

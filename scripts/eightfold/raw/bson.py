@@ -1,4 +1,4 @@
-"""BSON files of documents that hold pictures, {_id, category_id, imgs: [{picture: bytes}, ...]}, by pymongo's reader."""
+"""BSON files of documents that hold images, {_id, category_id, imgs: [{picture: bytes}, ...]}, by pymongo's reader."""
 
 import importlib
 import mmap
@@ -12,7 +12,7 @@ MAX_DOCUMENT = 2**28  # bytes; MongoDB itself takes no document above 16 MiB
 
 
 class Documents:
-    """A file of documents, each one picture: the first of its list `imgs`. Its plain fields are those of a table.
+    """A file of documents, each one image: the first of its list `imgs`. Its plain fields are those of a table.
 
     The file is mapped and gone through once; what is kept of a document is its plain fields and where it lies.
     """
@@ -71,12 +71,12 @@ class Documents:
         if name not in self._places:
             raise FileNotFoundError(2, "no such document", name)
         images = self._decoded(*self._places[name], name).get("imgs")
-        picture = (
+        image = (
             images[0].get("picture") if isinstance(images, list) and images and isinstance(images[0], dict) else None
         )
-        if not isinstance(picture, bytes):
+        if not isinstance(image, bytes):
             raise BadImage("its document has no imgs[0].picture")
-        return picture
+        return image
 
 
 def _is_plain(value: object) -> bool:

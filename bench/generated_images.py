@@ -1,4 +1,4 @@
-"""Generated pictures: smooth shapes and noise, which a JPEG coder finds about as hard as photographs."""
+"""Generated images: smooth shapes and noise, which a JPEG coder finds about as hard as photographs."""
 
 from pathlib import Path
 
