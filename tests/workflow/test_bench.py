@@ -1,6 +1,7 @@
 """The benchmark runs, names the rows that are asked for, and keeps its contract: a machine and rows with a name and a ratio."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from eightfold.config.resolve import check_yaml_file, resolve
+
 ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = ROOT / "bench" / "experiments"
 ASKED_FOR = {
     *("recipe_vs_fastai", "recipe_vs_fastai_tuned", "frozen_vs_fastai", "activations_share_of_matmul"),
     *("decode_resize_vs_pillow", "packed_read_vs_decode"),
@@ -53,6 +57,17 @@ def test_rows_are_listed_and_unknown_ones_refused(bench):
     assert all(line.split()[0] in ("pixels", "views") for line in bench("--list", "pixels,views").stdout.splitlines())
     wrong = bench("nonsense")
     assert wrong.returncode and "nonsense" in wrong.stderr
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXPERIMENTS.glob("*.py")))
+def test_a_finished_experiment_finds_what_it_imports(name, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])  # which it extends
+    assert callable(runpy.run_path(str(EXPERIMENTS / name))["main"])
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXPERIMENTS.glob("*.yaml")))
+def test_the_config_of_an_experiment_holds_to_the_schema(name):
+    resolve(check_yaml_file(str(EXPERIMENTS / name)), name)
 
 
 @pytest.fixture

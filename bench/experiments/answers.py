@@ -4,8 +4,8 @@ r"""What is done to the answers of finished runs, measured: a temperature on the
       snakemake results/folds_seed$seed/metrics.json --cores all --configfile examples/ants_bees_folds.yaml \
         --config seed=$seed run=folds_seed$seed
     done
-    python bench/answers.py temperature examples/ants_bees_folds.yaml folds_seed{0..7}
-    python bench/answers.py choice examples/ants_bees.yaml ants_bees_seed{0..2}
+    python bench/experiments/answers.py temperature examples/ants_bees_folds.yaml folds_seed{0..7}
+    python bench/experiments/answers.py choice examples/ants_bees.yaml ants_bees_seed{0..2}
 
 `temperature`: log loss of the test images, whose labels (the names of their folders) no run has read, by the mean of the folds
 with and without the temperature that out-of-fold predictions of single folds ask for; difference over seeds, ± its standard error.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from eightfold.config.plan import Plan
 from eightfold.config.resolve import check_yaml_file, resolve

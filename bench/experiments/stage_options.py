@@ -1,7 +1,7 @@
 """What each option of a stage does, measured against the same stage without it.
 
     make evaluate CONFIG=examples/ants_bees_folds.yaml                           # or any config; its files are read
-    python bench/stage_options.py examples/ants_bees_folds.yaml head --seeds 3
+    python bench/experiments/stage_options.py examples/ants_bees_folds.yaml head --seeds 3
 
 Trains the stage anew for each option, seed and fold, by the pipeline's own code, and scores the held-out images of all
 folds together. An option is compared with `off` of the same seed: mean difference over the seeds and the half width of its
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy.stats import t as student
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from eightfold.config import schedules
 from eightfold.config.plan import Plan
@@ -35,7 +35,7 @@ from eightfold.train.answers import compute_logits
 from eightfold.train.setting import How
 
 # Changes of the stage. `lr` multiplies the rate; `uneven`: the training images of every second class are thinned to a
-# fifth, so that there is an imbalance to mend.
+# fifth, so that there is an imbalance to fix.
 OFF, UNEVEN = "off", "off, uneven classes"
 OPTIONS = {
     OFF: {},
