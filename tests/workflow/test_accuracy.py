@@ -15,7 +15,9 @@ from scipy import stats
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "bench"))
 
-import accuracy  # noqa: E402
+import accuracy_data_sets  # noqa: E402
+import accuracy_methods  # noqa: E402
+import accuracy_table  # noqa: E402
 from measure import Skipped  # noqa: E402
 
 from eightfold.core.files import UserError  # noqa: E402
@@ -37,7 +39,7 @@ CELLS = [
 
 @given(st.lists(st.floats(0, 10), min_size=2, max_size=6))
 def test_an_interval_is_student_s(values):
-    mean, half = accuracy.mean_and_half(values)
+    mean, half = accuracy_table.mean_and_half(values)
     error = stats.sem(values)
     assert mean == pytest.approx(np.mean(values))
     if error > 1e-9:
@@ -46,18 +48,18 @@ def test_an_interval_is_student_s(values):
 
 
 def test_one_seed_has_no_interval():
-    assert accuracy.mean_and_half([0.5]) == (0.5, None)
-    assert accuracy.with_half([0.5], 3) == "0.500"
+    assert accuracy_table.mean_and_half([0.5]) == (0.5, None)
+    assert accuracy_table.with_half([0.5], 3) == "0.500"
 
 
 def test_the_table_has_a_row_for_each_data_set_and_method_in_order():
-    head, _, *rows = accuracy.table(CELLS).splitlines()
+    head, _, *rows = accuracy_table.table(CELLS).splitlines()
     cells = [[word.strip() for word in row.strip("|").split("|")] for row in rows]
     assert len(head.split("|")) == 10
     assert [row[:3] for row in cells] == [
-        [accuracy.DATA["digits"].title, "default", "1"],
-        [accuracy.DATA["solar"].title, "quick", "2"],
-        [accuracy.DATA["solar"].title, "fastai", "1"],
+        [accuracy_data_sets.DATA["digits"].title, "default", "1"],
+        [accuracy_data_sets.DATA["solar"].title, "quick", "2"],
+        [accuracy_data_sets.DATA["solar"].title, "fastai", "1"],
     ]
     assert cells[0][3:] == ["0.920", "0.080", "", "240", "amd epyc 2 cores"]
     assert cells[1][7] == "xeon 4 cores, amd epyc 2 cores"
@@ -65,19 +67,25 @@ def test_the_table_has_a_row_for_each_data_set_and_method_in_order():
 
 
 def test_the_plot_shows_every_method_and_data_set(tmp_path):
-    accuracy.draw(CELLS, tmp_path / "plot.svg")
+    accuracy_table.draw(CELLS, tmp_path / "plot.svg")
     words = " ".join(node.text for node in ElementTree.parse(tmp_path / "plot.svg").iter() if node.text)
-    for expected in ("quick", "fastai", "default", accuracy.DATA["solar"].title, accuracy.DATA["digits"].title):
+    for expected in (
+        "quick",
+        "fastai",
+        "default",
+        accuracy_data_sets.DATA["solar"].title,
+        accuracy_data_sets.DATA["digits"].title,
+    ):
         assert expected in words
     assert "mathdefault" not in words
     before = (tmp_path / "plot.svg").read_bytes()
-    accuracy.draw(CELLS[::-1], tmp_path / "plot.svg")
+    accuracy_table.draw(CELLS[::-1], tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").read_bytes() == before
 
 
 @given(st.floats(0, 60), st.floats(0.5, 100), st.integers(1, 10), st.floats(1, 5000))
 def test_the_epochs_that_a_budget_has_room_for(rest, each, epochs, budget):
-    found = accuracy.epochs_within(budget, rest + each * (epochs + 1), each * (epochs + 1), epochs)
+    found = accuracy_methods.epochs_within(budget, rest + each * (epochs + 1), each * (epochs + 1), epochs)
     assert found >= 1
     if found > 1:
         assert rest + each * (found + 1) <= budget * (1 + 1e-9)
@@ -85,33 +93,41 @@ def test_the_epochs_that_a_budget_has_room_for(rest, each, epochs, budget):
 
 
 def test_a_run_of_the_same_seconds_is_given_the_same_epochs():
-    assert accuracy.epochs_within(110.0, 110.0, 100.0, 4) == 4
+    assert accuracy_methods.epochs_within(110.0, 110.0, 100.0, 4) == 4
 
 
 def test_the_same_seconds_need_both_cells():
-    wanting = accuracy.Cell(accuracy.DATA["digits"], None, 0, 1, None, {"default": {"processor_s": 3.0}})
+    wanting = accuracy_methods.Cell(
+        accuracy_data_sets.DATA["digits"], None, 0, 1, None, {"default": {"processor_s": 3.0}}
+    )
     with pytest.raises(Skipped, match="fastai"):
-        accuracy.fastai_same_seconds(wanting)
+        accuracy_methods.fastai_same_seconds(wanting)
     cells = {"default": {"processor_s": 3.0, "machine": "one"}, "fastai": {"processor_s": 2.0, "machine": "other"}}
     with pytest.raises(Skipped, match="different machines"):
-        accuracy.fastai_same_seconds(accuracy.Cell(accuracy.DATA["digits"], None, 0, 1, None, cells))
+        accuracy_methods.fastai_same_seconds(
+            accuracy_methods.Cell(accuracy_data_sets.DATA["digits"], None, 0, 1, None, cells)
+        )
 
 
 def test_the_table_replaces_what_stood_between_its_marks():
-    text = f"before\n{accuracy.BEGIN}\nold\n{accuracy.END}\nafter\n"
-    assert accuracy.put_table(text, "| new |") == text.replace("old", "| new |")
+    text = f"before\n{accuracy_table.BEGIN}\nold\n{accuracy_table.END}\nafter\n"
+    assert accuracy_table.put_table(text, "| new |") == text.replace("old", "| new |")
     with pytest.raises(UserError, match="marks"):
-        accuracy.put_table("no marks", "| new |")
-    accuracy.put_table(accuracy.README.read_text(encoding="utf-8"), "| new |")
+        accuracy_table.put_table("no marks", "| new |")
+    accuracy_table.put_table(accuracy_table.README.read_text(encoding="utf-8"), "| new |")
 
 
-@pytest.mark.parametrize("name", accuracy.DATA)
+@pytest.mark.parametrize("name", accuracy_data_sets.DATA)
 def test_the_config_of_a_cell_is_the_data_set_s_own_on_our_data(name, tmp_path):
     from eightfold.config.resolve import resolve
 
-    job = accuracy.LaidOut(tmp_path, tmp_path / "held_back.csv", ".png", "none")
+    job = accuracy_data_sets.LaidOut(tmp_path, tmp_path / "held_back.csv", ".png", "none")
     made = {
-        method: resolve(accuracy.our_config(accuracy.Cell(accuracy.DATA[name], job, 3, 1, tmp_path, {}), method))
+        method: resolve(
+            accuracy_methods.our_config(
+                accuracy_methods.Cell(accuracy_data_sets.DATA[name], job, 3, 1, tmp_path, {}), method
+            )
+        )
         for method in ("default", "head", "folds")
     }
     assert {config["seed"] for config in made.values()} == {3}
@@ -135,15 +151,15 @@ def test_the_name_of_an_ant_or_bee_to_predict_does_not_say_its_class(tmp_path, m
         folder.mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(folder / "1.jpg")
     (tmp_path / "weights.pth").touch()
-    monkeypatch.setattr(accuracy, "DATA_FOLDER", tmp_path / "photos")
-    monkeypatch.setattr(accuracy, "DATA_WEIGHTS", tmp_path / "weights.pth")
-    made = accuracy.lay_out_ants_bees(tmp_path / "made")
+    monkeypatch.setattr(accuracy_data_sets, "DATA_FOLDER", tmp_path / "photos")
+    monkeypatch.setattr(accuracy_data_sets, "DATA_WEIGHTS", tmp_path / "weights.pth")
+    made = accuracy_data_sets.lay_out_ants_bees(tmp_path / "made")
     assert [path.name for path in sorted((made.root / "test").iterdir())] == ["0000.jpg", "0001.jpg"]
     assert (made.root / "labels.csv").read_text() == "id,label\nants_1.jpg,ants\nbees_1.jpg,bees\n"
     assert made.held_back.read_text() == "id,label\n0000.jpg,ants\n0001.jpg,bees\n"
-    monkeypatch.setattr(accuracy, "DATA_FOLDER", tmp_path / "absent")
+    monkeypatch.setattr(accuracy_data_sets, "DATA_FOLDER", tmp_path / "absent")
     with pytest.raises(Skipped, match="EIGHTFOLD_BENCH_DATA"):
-        accuracy.lay_out_ants_bees(tmp_path / "again")
+        accuracy_data_sets.lay_out_ants_bees(tmp_path / "again")
 
 
 def test_a_cell_is_measured_kept_and_not_measured_again(tmp_path):
