@@ -1,13 +1,12 @@
 """Fit one linear stage of the recipe: the files of a trained stage, with the choice of its strength in stage.json."""
 
-import pandas as pd
 import torch
 
-from eightfold.core import tensors
 from eightfold.core.devices import device
-from eightfold.core.files import file_digest, identity_of, write_json, write_table
+from eightfold.core.files import identity_of
 from eightfold.core.runtime import job
 from eightfold.train import linear_stage, stage_record, stages
+from eightfold.train.stage_files import StageResult, write_stage
 
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
@@ -22,15 +21,9 @@ with job(snakemake.log[0], snakemake.threads):
     judged = stage_record.describe_judged(answers, setting.targets[setting.valid_rows])
     linear_stage.log_fit(fitted, judged)
 
-    valid = {"rows": torch.tensor(setting.valid_rows), "logits": torch.tensor(answers.valid_logits)}
-    tensors.save(made.valid, valid, identity)
-    tensors.save(made.checkpoint, stages.checkpoint_tensors(fitted.layer), identity)
-    tensors.save(made.snapshots, {}, identity)
-    write_table(made.history, pd.DataFrame([linear_stage.describe_epoch(judged, fitted.seconds)]))
-    write_table(made.batches, pd.DataFrame(columns=["step", "epoch", "cycle", "lr", "loss", "images"]))
     exact = here._replace(dtype=torch.float32)  # whatever the device is fast at, the fit is of float32 or better
     record = stage_record.describe_stage(stage, fold, exact, setting.train_rows, setting.valid_rows)
-    record |= judged | linear_stage.describe_fit(setting, fitted.path)
-    record |= {"train_loss": judged["train_loss_eval"], "made_from": identity}
-    digests = {"digest": file_digest(made.checkpoint), "snapshots_digest": file_digest(made.snapshots)}
-    write_json(made.record, record | digests)
+    record |= judged | linear_stage.describe_fit(setting, fitted.path) | {"train_loss": judged["train_loss_eval"]}
+    valid = {"rows": torch.tensor(setting.valid_rows), "logits": torch.tensor(answers.valid_logits)}
+    epochs = [linear_stage.describe_epoch(judged, fitted.seconds)]
+    write_stage(made, StageResult(fitted.layer, valid, {}, epochs, [], record), identity)

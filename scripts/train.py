@@ -1,15 +1,13 @@
 """Train one stage of the recipe; a killed or stopped run goes on from its resume file."""
 
-import pandas as pd
-
 from eightfold.config import schedules
-from eightfold.core import tensors
 from eightfold.core.devices import device
-from eightfold.core.files import file_digest, identity_of, read_json, write_json, write_table
+from eightfold.core.files import identity_of, read_json
 from eightfold.core.runtime import job, log
 from eightfold.net import nets
 from eightfold.train import distributed, stage_record, stages, trained_stage, training
 from eightfold.train.setting import How
+from eightfold.train.stage_files import StageResult, write_stage
 
 with job(snakemake.log[0], snakemake.threads):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
@@ -37,14 +35,10 @@ with job(snakemake.log[0], snakemake.threads):
             raise SystemExit(0)
         judged = trained_stage.judge_network(setting, stage, how, records)
 
-    tensors.save(made.valid, trained_stage.collect_valid(setting, records, judged), identity)
-    tensors.save(made.checkpoint, stages.checkpoint_tensors(setting.net), identity)
-    tensors.save(made.snapshots, snapshots.load(), identity)
-    write_table(made.history, pd.DataFrame(records.epochs))
-    write_table(made.batches, pd.DataFrame(records.batches))
     record = stage_record.describe_stage(stage, fold, here, setting.train_rows, setting.valid_rows)
     record |= stage_record.describe_judged(judged, setting.targets[setting.valid_rows])
     record |= trained_stage.describe_training(records, setting.held_back)
-    record |= {"lr": lrs, "lr_source": lr_source, "snapshots": cycles, "made_from": identity}
-    digests = {"digest": file_digest(made.checkpoint), "snapshots_digest": file_digest(made.snapshots)}
-    write_json(made.record, record | digests)
+    record |= {"lr": lrs, "lr_source": lr_source, "snapshots": cycles}
+    valid = trained_stage.collect_valid(setting, records, judged)
+    result = StageResult(setting.net, valid, snapshots.load(), records.epochs, records.batches, record)
+    write_stage(made, result, identity)

@@ -11,11 +11,13 @@ from eightfold.core.files import UserError
 from eightfold.train.distributed import Ranks
 from eightfold.train.records import Records, describe_last_good, record_epoch, refuse_divergence
 from eightfold.train.setting import Setting
+from eightfold.train.stage_files import BATCH_COLUMNS
 
 
 def test_records_of_an_epoch_are_means_over_images(tmp_path):
     net = head()
     records = trained(net, tmp_path, batch_size=8)
+    assert {tuple(row) for row in records.batches} == {BATCH_COLUMNS}
     for row in records.epochs:
         batches = [b for b in records.batches if b["epoch"] == row["epoch"]]
         assert sum(b["images"] for b in batches) == 21
