@@ -8,11 +8,12 @@ from measure import Found, child, slope
 from rows import Bench, row
 
 SIZES = (500, 2000, 8000)
-# The doors of the rules manifest, folds and pixels, without Snakemake.
+# The functions of the rules manifest, folds and pixels, without Snakemake.
 DATA = """
 from pathlib import Path
-from eightfold.raw import folds; from eightfold.raw import images; from eightfold.raw import manifest; from eightfold.inputs import pixels
-from eightfold.config import resolve
+from eightfold.raw import folds, images, manifest
+from eightfold.inputs import dataset, pixels
+from eightfold.config.resolve import resolve
 from eightfold.core.files import read_json, write_json, write_table
 from eightfold.raw.stores import Store
 folder = Path({folder!r})
@@ -20,11 +21,11 @@ config = resolve({{"run": "x", "data": {{"source": "folders", "root": str(folder
 """
 MANIFEST = "manifest.write_manifest(folder, manifest.build(config['data'], {threads}))"
 FOLDS = """
-table, info = manifest.read_manifest(folder)
+table, info = dataset.read_manifest(folder)
 write_table(folder / "folds.csv", folds.assign(table, info, config["split"], 0))
 """
 PIXELS = """
-table, info = manifest.read_manifest(folder)
+table, info = dataset.read_manifest(folder)
 store = Store(info["root"], info["reading"])
 read = lambda path: pixels.resized(images.open_image(store.read(path), None, 32), 32)
 pixels.pack(folder, pixels.in_order(read, table["path"], {threads}))
