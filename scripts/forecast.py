@@ -1,12 +1,14 @@
 """What a run will cost: `snakemake TARGET --summary | python scripts/forecast.py [config.yaml ...]`, as `make plan` does."""
 
+import os
 import sys
 from pathlib import Path
 
-from eightfold.config.plan import Plan
+from eightfold.config.plan import CACHE, Plan
 from eightfold.config.resolve import check_yaml_file, resolve
 from eightfold.core.files import UserError
 from eightfold.upkeep.forecast import first_outputs, planned, table
+from eightfold.upkeep.rates import Rates, timer
 
 RULES = Path(__file__).resolve().parents[1] / "rules"
 
@@ -17,7 +19,9 @@ if __name__ == "__main__":
         for file in files:
             config |= check_yaml_file(file)
         if jobs := planned(sys.stdin, first_outputs(RULES)):
-            print(table(Plan(resolve(config, ", ".join(files))), jobs, Path("results")))
+            plan, cores = Plan(resolve(config, ", ".join(files))), os.cpu_count() or 1
+            timed = timer(plan.config["device"], plan.threads(cores), Path(CACHE, "speed"), print)
+            print(table(plan, jobs, Rates(Path("results"), timed), cores))
         else:
             print("nothing to do")
     except UserError as error:

@@ -26,7 +26,8 @@ class Large(NamedTuple):
 
 
 def images_of(plan: Plan) -> Counter:
-    """Images of the run: {"labelled", "test"}, as its manifest says or, before there is one, the files of its data.
+    """Images of the run: {"labelled", "test"}, as its manifest says or, before there is one, the files of its data; and
+    "valid", those of the labelled ones that the data give to validate with.
 
     Empty where that is not known yet: data to be downloaded, or arrays of images in one file.
     """
@@ -39,19 +40,32 @@ def images_of(plan: Plan) -> Counter:
         return Counter()
     files = [name for name, _ in files_below(plan.root)]
     found = [name for name in files + archived(Path(plan.root), files) if not name.lower().endswith(NO_IMAGES)]
-    test = sum(name.startswith(str(plan.config["data"]["test"] or "test") + "/") for name in found)
-    return Counter(labelled=len(found) - test, test=test) if found else Counter()
+    data = plan.config["data"]
+
+    def below(folder: str | None) -> int:
+        return sum(name.startswith(f"{folder}/") for name in found) if folder else 0
+
+    test, valid = (
+        below(data["test"] or "test"),
+        below(data["valid"] or ("valid" if data["source"] == "folders" else None)),
+    )
+    return Counter(labelled=len(found) - test, test=test, valid=valid) if found else Counter()
 
 
 def counted(counts: Mapping[str, int]) -> Counter:
     """The same of the counts that a manifest.json holds."""
-    return Counter(labelled=counts["train"] + counts["valid"], test=counts["test"])
+    return Counter(labelled=counts["train"] + counts["valid"], test=counts["test"], valid=counts["valid"])
+
+
+def count_all(images: Counter) -> int:
+    """Images that are decoded: the labelled ones and those to predict."""
+    return images["labelled"] + images["test"]
 
 
 def needed(plan: Plan, images: Counter, width: int, trunk: int) -> list[Large]:
     """What the run's large files take. width: of the pooled vector; trunk: bytes of its weights."""
     found = [
-        Large("pixels", plan.pixels_folder(size), int(images.total() * short_side_for(size) ** 2 * ASPECT * 3))
+        Large("pixels", plan.pixels_folder(size), int(count_all(images) * short_side_for(size) ** 2 * ASPECT * 3))
         for size in sorted({stage["size"] for stage in plan.stages.values()})
     ]
     found.append(Large("checkpoints", plan.weights_folder, trunk))
@@ -64,7 +78,7 @@ def needed(plan: Plan, images: Counter, width: int, trunk: int) -> list[Large]:
             found.append(Large("checkpoints", f"{plan.run}/fold{fold}/{name}", learned * (1 + snapshots)))
             if stage["train"] != "all":
                 for path, (first, last) in zip(plan.activations(name, fold), plan.views(name), strict=True):
-                    rows = images["labelled"] if first or plan.trunk_stage(name) else images.total()
+                    rows = images["labelled"] if first or plan.trunk_stage(name) else count_all(images)
                     vectors = (last - first + 1) * rows
                     activations[f"{path}.safetensors"] = vectors * width * 4
     found += [Large("activations", path, size) for path, size in activations.items()]  # folds share them

@@ -14,7 +14,7 @@ from eightfold.config.plan import Plan, installed
 from eightfold.config.racers import is_on_disk
 from eightfold.core.files import UserError, checked, read_json
 from eightfold.core.listing import files_below
-from eightfold.upkeep.disk_space import images_of, needed
+from eightfold.upkeep.disk_space import count_all, images_of, needed
 from eightfold.upkeep.lock import snakemake_locks
 
 PINS = Path(__file__).parents[3] / "envs" / "requirements.txt"
@@ -164,7 +164,7 @@ def _data(plan: Plan) -> Iterator[Finding]:
         message = f"{plan.root}: no {', '.join(lacking)}"
         yield Finding("data", BAD, message, "correct the keys, or put the files there")
         return
-    count = images_of(plan).total()
+    count = count_all(images_of(plan))
     yield Finding("data", OK, f"{plan.root}: {f'{count:,} images' if count else 'there, its images not counted yet'}")
 
 
