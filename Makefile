@@ -4,7 +4,7 @@
 #   TARGET=evaluate     what `make plan` looks at (submission)
 #   TRUNKS="a b=file"   what `make trunks` compares with the network of CONFIG= (the usual ones)
 #   IMAGES=folder       new images, for `make predict`
-#   NAME= DATA=folder   of a new config, for `make new`
+#   NAME= DATA=folder   of a new config, for `make new`; with QUALITY=quick|good|best, or HOURS=2 that its run may take
 #   ROWS= THREADS=      rows or groups of the benchmark (all), and its threads (all processors)
 #   KILLS=100           how often `make torture` kills the workflow
 #   PYTHON=python3.12   the Python, 3.11 or later, that .venv is made with
@@ -17,6 +17,8 @@ TRUNKS ?=
 IMAGES ?=
 NAME   ?=
 DATA   ?=
+QUALITY ?=
+HOURS  ?=
 ROWS   ?=
 THREADS ?=
 KILLS  ?= 100
@@ -71,8 +73,8 @@ compare: $(READY) ## a table and a page of all finished runs: results/compare.ht
 submit: $(EXTRA) ## send the submission to the Kaggle competition of CONFIG= and record its score
 	@$(call snakemake,submit)
 
-new: $(READY) ## start configs/NAME.yaml by looking at the images in DATA=folder
-	@.venv/bin/python scripts/new_config.py '$(NAME)' '$(DATA)'
+new: $(READY) ## start configs/NAME.yaml by looking at the images in DATA=folder; QUALITY=quick, good or best, or HOURS=
+	@.venv/bin/python scripts/new_config.py '$(NAME)' '$(DATA)' '' '$(QUALITY)' '$(HOURS)'
 
 extras: $(EXTRA) ## the optional packages: ONNX, Kaggle, timm, .7z, DICOM, BSON, TensorBoard, MLflow
 

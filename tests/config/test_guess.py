@@ -6,6 +6,9 @@ import pytest
 from PIL import Image
 
 from eightfold.config import guess
+from eightfold.config.config_text import config_text
+from eightfold.config.new_config import job_of
+from eightfold.config.quality import ladder
 from eightfold.config.resolve import check_yaml_file, resolve
 from eightfold.core.files import UserError
 from eightfold.raw.manifest import build
@@ -97,7 +100,7 @@ def test_a_layout_is_recognised_and_its_config_reads_the_data(tmp_path, make):
     found = guess.infer(root)
     assert found.data == {"root": str(root), **LAYOUTS[make]}
     path = tmp_path / "made.yaml"
-    path.write_text(guess.config_text("made", found))
+    path.write_text(config_text("made", found, ladder(job_of(found, gpu=False))[-1]))
     config = resolve(check_yaml_file(path), str(path))
     data = config["data"]
     if data["source"] == "folders" and (root / "test").is_dir():
@@ -114,12 +117,6 @@ def test_the_preset_follows_from_the_names(tmp_path, make, preset):
     root.mkdir()
     make(root)
     assert guess.preset_for(guess.infer(root))[0] == preset
-
-
-def test_sizes_follow_from_the_images():
-    assert guess.sizes_for(400) == [224, 299] and guess.sizes_for(None) == [224, 299]
-    assert guess.sizes_for(28) == [32] and guess.sizes_for(64) == [64]
-    assert guess.sizes_for(128)[-1] <= 160 and len(guess.sizes_for(128)) == 2
 
 
 def test_spaces_within_names_are_no_separator():

@@ -13,7 +13,10 @@ import pytest
 from inprocess import ROOT, TINY, config_of, run_in_this_process
 
 from eightfold.config import guess
+from eightfold.config.config_text import config_text
+from eightfold.config.new_config import job_of
 from eightfold.config.plan import Plan
+from eightfold.config.quality import ladder
 from eightfold.config.resolve import check_yaml_file, resolve
 from eightfold.inputs import dataset
 from eightfold.raw import folds, images, manifest
@@ -71,7 +74,8 @@ def test_the_manifest_of_an_example_is_whole(example):
 
 def test_make_new_reads_an_example_as_its_own_config_does(example):
     """But for what only a person knows: what black and white are in a radar image."""
-    text = guess.config_text("new", guess.infer(example.folder / "data"))
+    layout = guess.infer(example.folder / "data")
+    text = config_text("new", layout, ladder(job_of(layout, gpu=False))[0])
     (example.folder / "new.yaml").write_text(text)
     config = resolve(check_yaml_file(example.folder / "new.yaml"), "new.yaml")
     built, own = manifest.build(config["data"], threads=2), example.built

@@ -1,6 +1,6 @@
-"""What a folder of images is for: where its labels are, and a config that says so. Standard library only.
+"""What a folder of images is for: where its labels are, and what kind of images they are. Standard library only.
 
-``infer`` looks, ``config_text`` writes; both are guesses that a person is shown and may change.
+These are guesses, which a person is shown in the config that `config_text` writes of them.
 """
 
 import csv
@@ -287,14 +287,6 @@ def _short_side(path: Path) -> int | None:
         return None  # the manifest will say so
 
 
-def sizes_for(short_side: int | None) -> list[int]:
-    """The sizes to train at, small first: 224 then 299 for photographs, less where the images hold no more."""
-    if short_side is None or short_side >= 250:
-        return [224, 299]
-    top = max(32, round(short_side * 1.15 / 32) * 32)  # a little more than there is: the last map needs some room
-    return [top] if top <= 96 else [max(64, top // 2 // 32 * 32), top]
-
-
 def preset_for(layout: Layout) -> tuple[str, str]:
     """The augmentation preset, and why."""
     words = " ".join([layout.data["root"], *layout.classes[:50]]).lower()
@@ -303,81 +295,3 @@ def preset_for(layout: Layout) -> tuple[str, str]:
     if any(word in words for word in TEXT) or all(name.isdigit() or len(name) == 1 for name in layout.classes):
         return "basic", "the classes look like signs, which mean something else in a mirror"
     return "side_on", "photographs, which may be mirrored left to right"
-
-
-# ---- the config
-
-
-def _yaml(value: object) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_yaml, value))}]"
-    if isinstance(value, int):
-        return str(value).lower()
-    text = str(value)
-    plain = (
-        text
-        and all(c.isalnum() or c in "_-./" for c in text)
-        and text[0] not in "-."
-        and any(c.isalpha() for c in text)
-    )
-    if plain and text.lower() not in ("null", "true", "false", "yes", "no", "on", "off", "y", "n"):
-        return text
-    return "'" + text.replace("'", "''") + "'"
-
-
-def config_text(name: str, layout: Layout) -> str:
-    """A commented config for ``layout``, as one of examples/ would be."""
-    preset, why = preset_for(layout)
-    sizes = sizes_for(layout.size)
-    small = layout.labelled < 500
-    counts = f"{layout.labelled:,} labelled images of {len(layout.classes)} classes"
-    shown = ", ".join(_yaml(one) for one in layout.classes[:6])
-    shown += f" and {len(layout.classes) - 6} more" if len(layout.classes) > 6 else ""
-    lines = [
-        f"# {name}: {counts}{f', {layout.test:,} to predict' if layout.test else ''}. Written by `make new` from what it saw; look it over.",
-        "#",
-        f"#   make {'submission' if layout.test else 'evaluate'} CONFIG=<this file>",
-        "#",
-        f"# Classes: {shown}. {'An image may have several.' if layout.task == 'multi' else 'One an image.'}",
-        *(f"# Note: {note}" for note in layout.notes),
-        "",
-        f"run: {_yaml(name)}",
-        "seed: 0",
-        "",
-        "data:",
-        *(f"  {key}: {_yaml(value)}" for key, value in layout.data.items()),
-        *(
-            []
-            if layout.test
-            else [
-                "  # nothing to predict was found, so the run ends at `evaluate`; images to predict go into a folder `test`"
-            ]
-        ),
-        *(["", "split:", "  method: stratified_grouped"] if "group" in layout.data else []),
-        "",
-        "model:",
-        f"  arch: {'resnet18' if small else 'resnet34'} # {'few images: a small network' if small else 'a good start; resnext50_32x4d is slower and better'}",
-        "  weights: DEFAULT",
-        "",
-        "augmentation:",
-        f"  preset: {preset} # {why}",
-        f"  max_zoom: {1.05 if preset == 'top_down' else 1.1}",
-        "",
-        f"# The images' short sides are about {layout.size or '?'} px."
-        if layout.size
-        else "# The images' sizes could not be read.",
-        "recipe:",
-    ]
-    ratio = ", lr_ratio: 3" if preset == "top_down" else ""
-    for number, size in enumerate(sizes):
-        mark = f"_{size}" if number else ""
-        if not number:
-            lines.append(f"  - {{name: linear, size: {size}, train: linear, augment: false}}")
-            lines.append(f"  - {{name: head_plain, size: {size}, train: head, augment: false}}")
-        lines.append(f"  - {{name: head{mark}, size: {size}, train: head, cycles: 3{', lr: head' if number else ''}}}")
-        after = ", lr: all" if number else ""
-        lines.append(
-            f"  - {{name: all{mark}, size: {size}, train: all, cycles: 3, cycle_mult: 2{ratio}, snapshots: true{after}}}"
-        )
-    lines += ["", "tta:", "  views: 4", ""]
-    return "\n".join(lines)

@@ -6,11 +6,13 @@ that take one core go on side by side.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from eightfold.config.jobs import Job
+from eightfold.config.guess import Layout
+from eightfold.config.jobs import Job, jobs_of
+from eightfold.config.new_config import Cost
 from eightfold.config.plan import Plan
 from eightfold.core.files import UserError, read_json
 from eightfold.core.wording import time_text
@@ -28,6 +30,7 @@ DEVICE_RULES = {
     "insight",
     "predict_new",
 }
+LAST_RULES = ("timings", "report")  # which `jobs_of` leaves out
 SNAKEMAKE = 4.0  # seconds until it has read its rules and the data's listing
 
 
@@ -70,9 +73,14 @@ def planned(summary: Iterable[str], outputs: Mapping[str, re.Pattern]) -> list[J
 def expected(plan: Plan, jobs: Iterable[Job], images: Counter, rates: Rates) -> list[Expected]:
     """The jobs with their seconds. images: as `disk_space.images_of` gives them."""
     arch, gpu, folds = plan.arch, plan.devices > 0, plan.config["split"]["folds"]
-    found = []
+    found, computed = [], set()
     for job in jobs:
-        work = work_of(job.rule, settings_of(plan, job), job.wildcards, images, folds)
+        settings = settings_of(plan, job)
+        work = work_of(job.rule, settings, job.wildcards, images, folds)
+        if job.rule == "activations":  # a view of another such file is taken from there (inputs.activations_needed)
+            views = {(job.wildcards["key"], view) for view in range(settings["first"], settings["last"] + 1)}
+            work = work._replace(amount=work.amount * len(views - computed) / len(views))
+            computed |= views
         rule = job.rule.removesuffix("_part")
         alone = rule in DEVICE_RULES or rule in ("manifest", "pixels")
         found.append(Expected(job, rates.estimate(job.rule, work, arch, gpu), alone))
@@ -125,6 +133,26 @@ def sources_of(found: Iterable[Expected]) -> str:
     return ", ".join(source for source, _ in by_source.most_common())
 
 
+def cores_text(cores: int) -> str:
+    return f"{cores} core{'s' * (cores != 1)}"
+
+
+def forecaster(rates: Rates, cores: int) -> Callable[[dict, Layout], Cost]:
+    """What forecasts the whole run of a resolved config on a layout's images, for `new_config`."""
+
+    def forecast(config: dict, layout: Layout) -> Cost:
+        plan = Plan(config)
+        valid = images_of(plan)["valid"]
+        images = Counter(labelled=layout.labelled + valid, test=layout.test, valid=valid)
+        jobs = [*jobs_of(plan), *(Job(rule, {}) for rule in LAST_RULES)]
+        found = expected(plan, jobs, images, rates)
+        device = f"{plan.devices} GPU(s)" if plan.devices else "no GPU"
+        on = f"on {cores_text(cores)} and {device} where nothing else runs (rates: {sources_of(found)})"
+        return Cost(run_seconds(found, cores), disk_of(plan, images).total() / 1e6, on)
+
+    return forecast
+
+
 def table(plan: Plan, jobs: Iterable[Job], rates: Rates, cores: int) -> str:
     """Jobs by rule with their seconds, the run's time on so many cores, hours of the device and disk: lines for a terminal."""
     images, gpu = images_of(plan), plan.devices > 0
@@ -138,7 +166,7 @@ def table(plan: Plan, jobs: Iterable[Job], rates: Rates, cores: int) -> str:
         lines.append(f"{rule:<24}{len(of_rule):>6}{seconds:>10.0f}   {sources_of(of_rule)}")
     total = sum(one.estimate.seconds for one in found)
     lines.append(f"{'all':<24}{len(found):>6}{total:>10.0f}   one after another; {count_all(images):,} images")
-    lines.append(f"time: about {time_text(run_seconds(found, cores))} on {cores} cores where nothing else runs")
+    lines.append(f"time: about {time_text(run_seconds(found, cores))} on {cores_text(cores)} where nothing else runs")
     name = "GPU-hours" if gpu else "hours of the CPU as device (no GPU here; 0 GPU-hours)"
     lines.append(f"{name}: {device_hours(plan, found):.2g}")
     disk = disk_of(plan, images)
