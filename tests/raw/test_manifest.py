@@ -435,7 +435,23 @@ def test_stale_sample_names_both_sides(kaggle, tmp_path):
     refused(data, "'10': line 2 and line 4")
     table(tmp_path / "test.csv", [("9",), ("10",)], ("id",))
     table(tmp_path / "sample.csv", [("10", 1)])
-    refused(data | {"test": "test.csv", "test_images": "test"}, "1 only in " + str(tmp_path / "test.csv"), "'9'")
+    refused(
+        data | {"test": "test.csv", "test_images": "test"}, "1 only in " + str(tmp_path / "test.csv"), "'9' (line 2)"
+    )
+
+
+@pytest.mark.parametrize("name", [" 9", "9 ", "9.JPEG", "test/9.jpg"])
+def test_an_id_of_the_sample_that_is_nearly_a_test_image_is_shown_beside_it(kaggle, tmp_path, name):
+    table(tmp_path / "sample.csv", [("10", 1), (name, 1)])
+    data = kaggle | {"sample_submission": "sample.csv"}
+    refused(data, f"{name!r} and '9.jpg' differ only in spaces, case, suffix or folder", f"{name!r} (line 3)")
+
+
+def test_an_id_with_spaces_at_its_ends_is_named_where_the_sample_is_the_list(kaggle, tmp_path):
+    table(tmp_path / "sample.csv", [("10", 1), (" 9", 1)])
+    refused(
+        kaggle | {"sample_submission": "sample.csv", "test": None, "test_images": "test"}, "line 3", "' 9' has spaces"
+    )
 
 
 def test_link_out_of_the_root_is_refused_and_link_within_is_not(kaggle, tmp_path):

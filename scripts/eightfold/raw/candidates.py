@@ -106,6 +106,8 @@ class _Places:
         alike = self._below(folder).get(posixpath.splitext(name)[0], [])
         other = next((path for path in alike if _stem(path) == _stem(bare) or len(alike) == 1), "")
         hint = f", but there is {other}: is data.suffix right?" if other else ""
+        if not other and name != name.strip():
+            hint = f": the id {name!r} has spaces at its ends"
         return full, f"no such file{hint}"
 
     def _below(self, folder: str) -> dict[str, list[str]]:
@@ -223,7 +225,7 @@ def _test(places: _Places) -> list[Candidate]:
     if name is not None:
         table, given = root / name, tables.rows(places.store, data, "test", labelled=False)
         if rows is not None:
-            _refuse_stale(sample, [row.id for row in rows], table, [row.id for row in given])
+            _refuse_stale(sample, rows, table, {row.id: row.place for row in given})
         # The list may tell where an image is, the sample only its id.
         by_id = {row.id: row for row in given}
         rows = given if rows is None else [by_id[row.id] for row in rows]
@@ -265,20 +267,27 @@ def _test_folder(places: _Places, name: str, sample: Path | None, rows: list[Row
     chosen = {row.id: next(iter(found[row.id])) for row in rows if len(found.get(row.id, ())) == 1}
     refuse_duplicates(sample, ((path, repr(text)) for text, path in chosen.items()), "keep one row of each image")
     names = {path: text for text, path in chosen.items()}
-    there = [names.get(path, path.removeprefix(folder)) for path in paths]
-    _refuse_stale(sample, [row.id for row in rows], places.root / name, there)
+    there = {names.get(path, path.removeprefix(folder)): "" for path in paths}
+    _refuse_stale(sample, rows, places.root / name, there)
     return [Candidate(row.id, chosen[row.id], "test") for row in rows]
 
 
-def _refuse_stale(sample: Path, ids: list[str], other: Path, others: list[str]) -> None:
-    """Raise UserError unless the sample submission and the test set name the same images."""
-    given, there = set(ids), set(others)
-    sides = [(sample, sorted(given - there, key=natural_key)), (other, sorted(there - given, key=natural_key))]
-    parts = [f"\n{len(names)} only in {path}:{listed(list(map(repr, names)))}" for path, names in sides if names]
+def _refuse_stale(sample: Path, rows: list[Row], other: Path, there: dict[str, str]) -> None:
+    """Raise UserError unless the sample submission and the test set name the same images. there: by name, its place or ''."""
+    given = {row.id: row.place for row in rows}
+    lone = [sorted(given.keys() - there.keys(), key=natural_key), sorted(there.keys() - given.keys(), key=natural_key)]
+    parts = [
+        f"\n{len(names)} only in {path}:{listed([f'{name!r} ({place[name]})' if place[name] else repr(name) for name in names])}"
+        for path, names, place in ((sample, lone[0], given), (other, lone[1], there))
+        if names
+    ]
     if parts:
+        bare = {_bare(name): name for name in lone[1]}
+        near = next(((name, bare[_bare(name)]) for name in lone[0] if _bare(name) in bare), None)
+        hint = f" {near[0]!r} and {near[1]!r} differ only in spaces, case, suffix or folder." if near else ""
         raise UserError(
             f"{sample}: not the sample submission of the test images in {other}. Get the matching one, or correct "
-            f"data.test or data.sample_submission.{''.join(parts)}"
+            f"data.test or data.sample_submission.{hint}{''.join(parts)}"
         )
 
 
@@ -287,6 +296,11 @@ def _refuse_stale(sample: Path, ids: list[str], other: Path, others: list[str]) 
 
 def _stem(path: str) -> str:
     return posixpath.splitext(path)[0]
+
+
+def _bare(name: str) -> str:
+    """What a name and its other spelling share: no folder, suffix, case, or spaces at the ends."""
+    return _stem(posixpath.basename(name).strip()).casefold().strip()
 
 
 def _prefix(folder: str) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from eightfold.core.files import UserError, file_digest, replacing, write_json, 
 from eightfold.core.ordering import rising
 from eightfold.core.wording import listed
 from eightfold.inputs.dataset import COLUMNS, NUMBERS, identity
-from eightfold.raw import candidates, images
+from eightfold.raw import candidates, class_names, images
 from eightfold.raw.candidates import Candidate
 from eightfold.raw.stores import Store
 
@@ -64,6 +65,8 @@ def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lamb
         _refuse_bad(data["root"], [row for row, look in zip(rows, looks, strict=True) if _fatal(row, look)])
     kept = [(row, look) for row, look in zip(rows, looks, strict=True) if row.split == "test" or not row.problem]
     classes = _classes(data, rows, [row for row, _ in kept])
+    counts = Counter(name for row, _ in kept for name in row.labels)
+    class_names.warn_of_names({name: counts[name] for name in classes})
     if data["ordered"]:
         classes = [classes[place] for place in rising(classes)]
     label_separator = separator or ""
