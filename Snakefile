@@ -1,6 +1,6 @@
 # Eightfold: labelled images in, a Kaggle submission out, by the eight steps of fast.ai 2018, lesson 2.
 #
-#   data      demo, manifest, duplicates, folds, check_job, explore_data, pixels
+#   data      demo, manifest, check_submission, duplicates, folds, check_job, explore_data, pixels
 #   train     weights, activations, find_lr, train, fit_linear      once per fold and stage of the recipe
 #   predict   predict, choose, score, write_submission
 #   trunks    fit_linear_of_trunk, compare_trunks        other networks beside the run's own
@@ -57,6 +57,7 @@ rule submission:
     default_target: True
     input:
         get_test_images,
+        "<run>/submission.json",
         "<run>/submission.csv",
         get_gzipped("submission"),
         "<run>/metrics.json",
@@ -79,7 +80,7 @@ rule quick:
     input:
         "<run>/metrics_quick.json",
         "<run>/report_quick.html",
-        ["<run>/submission_quick.csv"] if plan.has_test else [],
+        ["<run>/submission.json", "<run>/submission_quick.csv"] if plan.has_test else [],
         get_gzipped("submission_quick"),
     localrule: True
 

@@ -42,6 +42,8 @@ from eightfold.review.last_words import summary as closing_summary
 from eightfold.config.resolve import check_yaml_file, resolve
 from eightfold.core.files import UserError
 from eightfold.core.listing import finished_runs
+from eightfold.upkeep.check_first import ALL as ALL_HELD
+from eightfold.upkeep.check_first import hold_back
 from eightfold.upkeep.gpu_limit import limit_gpus
 from eightfold.upkeep.lock import hold as hold_folder
 from eightfold.config.jobs import jobs_of
@@ -83,6 +85,9 @@ gpus_of_whole = gpus if plan.shards == 1 else 0
 
 if gpus:
     limit_gpus(workflow, plan.devices)
+
+# What costs hours waits until the job is checked: its rules have `held=1`, those of the checks `held=ALL_HELD` and a priority.
+hold_back(workflow)
 
 
 # Of this machine; None where jobs run on other machines, or where nothing runs (`snakemake --report` has no --cores).

@@ -64,9 +64,11 @@ rule folds:
         "<run>/logs/folds.log",
     benchmark:
         "<run>/benchmarks/folds.jsonl"
+    priority: 90
     conda:
         "../envs/eightfold.yaml"
     resources:
+        held=ALL_HELD,
         mem_mb=memory_mb(2000),
         runtime=minutes(10),
     params:
@@ -76,6 +78,33 @@ rule folds:
         "folds: which images validate which fold"
     script:
         "../scripts/folds.py"
+
+
+# Of the manifest alone, so that it is the first to run; it hands on nothing, so a changed key of `submission` trains nothing.
+rule check_submission:
+    input:
+        **manifest_files,
+    output:
+        checked="<run>/submission.json",
+    log:
+        "<run>/logs/check_submission.log",
+    benchmark:
+        "<run>/benchmarks/check_submission.jsonl"
+    priority: 100
+    localrule: True
+    conda:
+        "../envs/eightfold.yaml"
+    resources:
+        held=ALL_HELD,
+        mem_mb=memory_mb(1000),
+        runtime=minutes(10),
+    params:
+        settings=plan.check_submission_settings(),
+        code=code("check_submission.py"),
+    message:
+        "check: can the submission be written as it is asked for"
+    script:
+        "../scripts/check_submission.py"
 
 
 rule check_job:
@@ -92,6 +121,7 @@ rule check_job:
     conda:
         "../envs/eightfold.yaml"
     resources:
+        held=ALL_HELD,
         mem_mb=memory_mb(1000),
         runtime=minutes(10),
     params:
@@ -169,9 +199,11 @@ rule duplicates:
         "<run>/logs/duplicates.log",
     benchmark:
         "<run>/benchmarks/duplicates.jsonl"
+    priority: 90
     conda:
         "../envs/eightfold.yaml"
     resources:
+        held=ALL_HELD,
         mem_mb=memory_mb(3000),
         runtime=minutes(60),
     params:

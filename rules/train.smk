@@ -46,6 +46,7 @@ rule activations:
         "../envs/eightfold.yaml"
     threads: get_device_threads
     resources:
+        held=1,
         gpu=gpus_of_whole,
         mem_mb=memory_mb(6000),
         runtime=minutes(240),
@@ -75,6 +76,7 @@ use rule activations as activations_part with:
     benchmark:
         "<cache>/activations-{kind}-{key}/views_{first}-{last}.parts/{part}.jsonl"
     resources:
+        held=1,
         gpu=gpus,
         mem_mb=memory_mb(6000),
         runtime=minutes(240),
@@ -124,6 +126,7 @@ use rule activations as activations_tuned_part with:
     benchmark:
         "<run>/benchmarks/fold{fold}/{stage}.activations_{size}px_{first}-{last}.parts/{part}.jsonl"
     resources:
+        held=1,
         gpu=gpus,
         mem_mb=memory_mb(6000),
         runtime=minutes(240),
@@ -150,6 +153,7 @@ rule find_lr:
         "../envs/eightfold.yaml"
     threads: get_device_threads
     resources:
+        held=1,
         gpu=gpus,
         mem_mb=memory_mb(16000),
         runtime=minutes(120),
@@ -188,6 +192,7 @@ rule train:
         "../envs/eightfold.yaml"
     threads: get_training_threads
     resources:
+        held=1,
         gpu=lambda wildcards: plan.gpus(wildcards.stage),
         mem_mb=memory_mb(16000),
         runtime=minutes(480),
@@ -224,6 +229,7 @@ rule fit_linear:
         "../envs/eightfold.yaml"
     threads: get_device_threads
     resources:
+        held=1,
         gpu=gpus,
         mem_mb=memory_mb(16000),
         runtime=minutes(240),

@@ -11,7 +11,7 @@ from eightfold.raw import kaggle_client
 with job(snakemake.log[0], snakemake.threads):
     given, settings = snakemake.input, snakemake.params.settings
     table, info = dataset.read_manifest(Path(given.manifest).parent)
-    submission.check_written(given.submission, table, info, settings["format"], settings["separator"])
+    submission.check_written(given.submission, table, info, settings["submission"])
     result = kaggle_client.submit(
         settings["competition"],
         given.submission,

@@ -46,3 +46,14 @@ def test_a_rule_its_script_its_log_its_benchmark_and_its_settings_have_one_name(
         assert script[1] == name and f'code("{name}.py")' in text
     for settings in re.findall(r"plan\.(\w+)_settings", text):
         assert settings == shared
+
+
+def test_all_that_trains_waits_for_the_checks():
+    in_train = re.findall(
+        r"^(?:use rule \w+ as|rule) (\w+)", (SCRIPTS.parent / "rules/train.smk").read_text(), re.MULTILINE
+    )
+    heavy = [name for name in in_train if "    resources:" in RULES[name] and name != "weights"]
+    assert {"activations", "find_lr", "train", "fit_linear"} <= set(heavy)
+    assert all("held=1," in RULES[name] for name in heavy)
+    for name in ("check_submission", "duplicates", "folds", "check_job"):
+        assert "held=ALL_HELD," in RULES[name] and "    priority:" in RULES[name]

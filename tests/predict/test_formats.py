@@ -11,7 +11,7 @@ import pytest
 from test_report import run_script
 
 from eightfold.core.files import UserError
-from eightfold.predict import metrics, submission
+from eightfold.predict import formats, metrics, submission
 
 BREEDS = ["ant", "bee", "cat"]
 
@@ -46,6 +46,40 @@ def test_the_sample_tells_the_format(given, classes, task, kind, why):
     assert found[0] == kind and why in found[1]
 
 
+# What the table of labels calls its column; a sample whose column has that name, classes -> format
+NUMBERED = [
+    (["id", "grade"], ["0", "0"], list("12345"), "label"),
+    (["id", "answer"], ["0", "0"], list("12345"), "label"),  # a placeholder, and the classes are numbers
+    (["id", "grade"], ["0", "1"], list("12345"), "label"),
+    (["id", "grade"], ["0.5", "0.5"], list("12345"), "label"),
+    (["id", "grade"], ["0", "0"], ["1", "2"], "label"),
+    (["id", "grade"], ["0.5", "0.5"], ["1", "2"], "positive"),
+    (["id", "grade"], ["0", "0"], ["0", "1"], "positive"),
+    (["id", "grade"], ["0 0 0", "0 0 0"], list("12345"), "top_k"),
+    (["id", "grade"], ["0", "0"], BREEDS, "label"),
+    (["id", "grade"], ["0", "2"], BREEDS, "index"),
+    (["id", "answer"], ["0", "0"], BREEDS, "index"),
+]
+
+
+@pytest.mark.parametrize(("head", "cells", "classes", "kind"), NUMBERED)
+def test_a_small_number_that_holds_the_place_of_an_answer_is_not_an_index(head, cells, classes, kind):
+    sample = sample_of(head, *([str(n), cell] for n, cell in enumerate(cells)))
+    assert submission.infer_format(sample, classes, "single", "auto", " ", "grade")[0] == kind
+
+
+def test_other_numbers_than_the_classes_are_neither_labels_nor_an_index():
+    with pytest.raises(UserError, match=r"'0' in row 2, which is not a class"):
+        submission.infer_format(sample_of(["id", "x"], ["a", "1"], ["b", "0"]), list("12345"), "single", "auto")
+
+
+def test_one_column_called_as_a_class_is_its_probability():
+    sample = sample_of(["id", "bee"], ["1", "0"])
+    assert submission.infer_format(sample, BREEDS, "multi", "auto")[0] == "positive"
+    assert submission.infer_format(sample, BREEDS, "single", "auto")[0] == "positive"
+    assert submission.positive_class(sample, BREEDS, None) == "bee"
+
+
 def test_without_a_sample_or_with_a_wish_there_is_nothing_to_infer():
     assert submission.infer_format(None, BREEDS, "single", "auto")[0] == "probabilities"
     sample = sample_of(["id", "x"], ["1", "?"])
@@ -55,13 +89,14 @@ def test_without_a_sample_or_with_a_wish_there_is_nothing_to_infer():
 @pytest.mark.parametrize(
     ("head", "row", "wanted", "words"),
     [
-        (["id", "ant", "bee"], ["1", "0", "0"], "auto", "lacks columns for the 1 classes ['cat']"),
-        (["id", "ant", "bee"], ["1", "0", "0"], "probabilities", "['cat']"),
+        (["id", "ant", "wasp"], ["1", "0", "0"], "auto", "lacks columns for the 2 classes ['bee', 'cat']"),
+        (["id", "ant", "wasp"], ["1", "0", "0"], "zero_one", "['wasp'] are not classes"),
         (["id", "ant", "bee", "cat", "dog"], ["1", "0", "0", "0", "0"], "auto", "['dog'] are not classes"),
-        (["id", "label"], ["1", "wasp"], "auto", "'wasp'"),
+        (["id", "ant", "bee"], ["1", "0", "0"], "label", "the sample has 2: ['ant', 'bee']"),
+        (["id", "label"], ["1", "wasp"], "auto", "'wasp' in row 1"),
     ],
 )
-def test_more_or_other_labels_than_the_sample_has_are_named(head, row, wanted, words):
+def test_columns_and_cells_that_are_not_of_the_job_are_named(head, row, wanted, words):
     with pytest.raises(UserError) as caught:
         submission.infer_format(sample_of(head, row), BREEDS, "single", wanted)
     assert words in str(caught.value) and "submission.format" in str(caught.value)
@@ -121,6 +156,53 @@ def test_a_class_may_be_called_as_the_column_of_ids(tmp_path):
     rows = list(csv.reader(io.StringIO((tmp_path / "s.csv").read_text())))
     assert rows[0] == ["id", "ant", "id"] and [row[0] for row in rows[1:]] == IDS
     np.testing.assert_array_equal(np.array(rows[1:])[:, 1:].astype(float), p)
+
+
+def test_a_sample_whose_class_is_called_as_the_column_of_ids_is_filled_by_position(tmp_path):
+    classes, p, sample = ["ant", "id"], np.array([[0.25, 0.75], [0.5, 0.5]]), sample_of(["id", "id", "ant"], *(
+        [name, "0", "0"] for name in IDS
+    ))  # fmt: skip
+    assert submission.infer_format(sample, classes, "single", "auto")[0] == "probabilities"
+    answer = submission.tabulate(IDS, p, p.argmax(1), classes, "probabilities", sample, submission.Layout())
+    write(tmp_path, answer, kind="probabilities", classes=classes, sample=sample)
+    rows = list(csv.reader(io.StringIO((tmp_path / "s.csv").read_text())))
+    assert rows[0] == ["id", "id", "ant"] and [row[0] for row in rows[1:]] == IDS
+    np.testing.assert_array_equal(np.array(rows[1:])[:, 1:].astype(float), p[:, ::-1])
+
+
+def test_a_class_that_the_sample_does_not_ask_for_is_left_out_and_one_label_still_sums_to_one(tmp_path):
+    sample = sample_of(["id", "cat", "ant"], *([name, "0", "0"] for name in IDS))
+    kind, why = submission.infer_format(sample, BREEDS, "single", "auto")
+    assert kind == "probabilities" and "2 of the 3 classes" in why
+
+    def told(p, kind="probabilities"):
+        decisions = metrics.decide(p, BREEDS, False)
+        answer = submission.tabulate(IDS, p, decisions, BREEDS, kind, sample, submission.Layout())
+        write(tmp_path, answer, kind=kind, sample=sample)
+        return answer.iloc[:, 1:].astype(float).to_numpy()
+
+    np.testing.assert_allclose(told(P), P[:, [2, 0]] / P[:, [2, 0]].sum(1, keepdims=True), atol=1e-9)
+    np.testing.assert_array_equal(told(np.array([[0, 1.0, 0], [1, 0, 0]])), [[0.5, 0.5], [0, 1]])
+    assert told(P, "zero_one").tolist() == [[0, 0], [0, 1]]
+
+
+def test_tags_of_images_of_one_label_are_one_each():
+    assert tabulate(P, BREEDS, "tags").iloc[:, 1].tolist() == ["bee", "ant"]
+
+
+def test_names_that_could_not_be_told_apart_in_a_cell_are_refused_with_a_separator_that_would_do():
+    with pytest.raises(UserError, match=r"submission.separator is ' '.*'new pot'.*submission.separator to '\|'"):
+        formats.check_joined(["new pot", "old"], " ")
+    with pytest.raises(UserError, match=r"the class 'a\|' "):
+        formats.check_joined(["a|", "b"], "||")  # a||| could be a| and nothing, or a and |
+    formats.check_joined(["a|", "b"], " ")
+
+
+def test_a_row_with_more_cells_than_the_head_is_named_and_takes_no_cell_for_a_name_of_the_row():
+    with pytest.raises(UserError, match="line 3, saw 3"):
+        submission.read_ids(io.BytesIO(b"id,a\n1,0\n2,0,0\n"))
+    with pytest.raises(UserError, match="line 2, saw 3"):
+        submission.read_ids(io.BytesIO(b"id,a\n1,0,0\n2,0,0\n"))
 
 
 def test_top_k_has_as_many_names_as_the_sample():

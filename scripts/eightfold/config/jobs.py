@@ -36,7 +36,10 @@ def _of_data(plan: Plan) -> Iterator[Job]:
         yield Job("demo", {})
     if plan.is_kaggle:
         yield Job("kaggle_data", {"competition": plan.config["data"]["competition"]})
-    yield from (Job(rule, {}) for rule in ("manifest", "duplicates", "folds", "check_job"))
+    yield Job("manifest", {})
+    if plan.has_test:
+        yield Job("check_submission", {})
+    yield from (Job(rule, {}) for rule in ("duplicates", "folds", "check_job"))
     yield from (Job(rule, {}) for rule in ("explore_data", "show_augmentation"))
     for key in plan.short_sides:
         yield from _in_parts(plan, "pixels", key=key)

@@ -596,13 +596,19 @@ class Plan:
         """What joins the names of an answer of the submission."""
         return self.config["submission"]["separator"] or self.config["data"]["separator"] or " "
 
-    def write_submission_settings(self) -> dict:
+    def _submission_settings(self, *unread: str) -> dict:
+        """The config's `submission` but for the keys that a rule does not read, and what tables of the data call its columns."""
         data = self.config["data"]
-        # What the columns are called where there is no sample.
         named = (data["layout"] if self.is_kaggle else data["source"]) == "csv" and isinstance(data["label"], str)
         names = {"id_column": data["id"], "label_column": data["label"] if named else "label"}
-        asked = {key: value for key, value in self.config["submission"].items() if key != "gzip"}  # of gzip_submission
-        return _sorted({"submission": {**asked, "separator": self.answer_separator, **names}})
+        asked = {key: value for key, value in self.config["submission"].items() if key not in unread}
+        return {**asked, "separator": self.answer_separator, **names}
+
+    def check_submission_settings(self) -> dict:
+        return _sorted({"submission": self._submission_settings("gzip", "clip")})
+
+    def write_submission_settings(self) -> dict:
+        return _sorted({"submission": self._submission_settings("gzip")})  # gzip: of gzip_submission
 
     @property
     def first_fold(self) -> str:
@@ -630,8 +636,7 @@ class Plan:
             "poll_s": 10,
             "wait_s": 3600,
         }
-        how = {"format": self.config["submission"]["format"], "separator": self.answer_separator}
-        return _sorted({**what, **how})
+        return _sorted({**what, "submission": self._submission_settings("gzip", "clip")})
 
     def report_settings(self, versions: dict) -> dict:
         # What is asked of a finished run is no part of it.

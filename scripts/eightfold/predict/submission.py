@@ -1,119 +1,34 @@
 """The submission: a table in the sample's format, checked as it stands in the file, or no file at all."""
 
-import io
+import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from eightfold.core.files import UserError, replacing, write_text
-from eightfold.raw.stores import Store
+from eightfold.core.wording import listed
+from eightfold.predict.formats import (
+    JOINED,
+    PER_CLASS,
+    TOP_K,
+    answers_per_row,
+    check_joined,
+    infer_format,
+    positive_class,
+    read_ids,
+    read_sample,
+)
 
-FORMATS = ("probabilities", "positive", "label", "index", "tags", "top_k", "zero_one")
-TOP_K = 5
-
-
-def read_ids(path: str | os.PathLike | BinaryIO) -> pd.DataFrame:
-    """A CSV with every cell as text: leading zeros, 20 digits and `nan` survive. Raises UserError naming the file."""
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable CSV ({error})") from error
-
-
-def read_sample(info: dict) -> pd.DataFrame | None:
-    """The sample submission of a manifest, from an archive too; None where there is none."""
-    if not info["sample_submission"]:
-        return None
-    inside = os.path.relpath(info["sample_submission"], info["root"])
-    return read_ids(io.BytesIO(Store(info["root"], info["reading"]).read(inside)))
+log = logging.getLogger("eightfold")
 
 
 def read_predictions(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
     """Ids, and probabilities float64 (n, classes), of a test.csv, by position: a class may be called "id"."""
     found = pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
     return found.iloc[:, 0].tolist(), found.iloc[:, 1:].to_numpy(float)
-
-
-def infer_format(
-    sample: pd.DataFrame | None, classes: Sequence[str], task: str, wanted: str, separator: str = " "
-) -> tuple[str, str]:
-    """The format of the submission (one of FORMATS), and why.
-
-    Taken from config where it names one, else from the sample's columns and cells. Raises UserError when neither decides,
-    or when a column per class is wanted and the sample has not those columns.
-    """
-    columns = [] if sample is None else list(sample.columns[1:])
-    extra, missing = sorted(set(columns) - set(classes)), sorted(set(classes) - set(columns))
-    if wanted != "auto":
-        if sample is not None and wanted in ("probabilities", "zero_one") and (extra or missing):
-            raise UserError(_columns_differ(f"submission.format is {wanted}", extra, missing))
-        return wanted, "config"
-    if sample is None:
-        return "probabilities", "no sample submission: an id and a column per class"
-    if not extra and not missing:
-        return "probabilities", "the sample has a column per class"
-    if len(columns) == 1:
-        return _one_column(columns[0], list(sample[columns[0]]), classes, task, separator)
-    raise UserError(_columns_differ("cannot tell its format", extra, missing))
-
-
-def _one_column(name: str, cells: list[str], classes: Sequence[str], task: str, separator: str) -> tuple[str, str]:
-    """The format of a sample with one column besides the ids."""
-    column, seen, known = f"the sample's one column, {name!r}", set(cells), set(classes)
-    if task == "multi":
-        return "tags", f"{column}, is for images of several labels"
-    several = [cell for cell in cells if cell not in known and len(cell.split(separator)) > 1]
-    if several and all(set(cell.split(separator)) <= known for cell in seen):
-        return "top_k", f"{column}, has cells of several class names, such as {several[0]!r}"
-    if len(classes) == 2 and _are_numbers(seen, 0, 1) and (known == {"0", "1"} or not seen <= known):
-        return "positive", f"{column}, has numbers from 0 to 1, for a job of two classes"
-    if seen <= known:
-        return "label", f"{column}, has cells that are classes"
-    if len(classes) == 2 and name in classes:
-        return "positive", f"{column}, is called as one of the two classes"
-    if all(cell.isdecimal() and int(cell) < len(classes) for cell in seen):
-        return "index", f"{column}, has whole numbers below {len(classes)}, and the classes have names"
-    strange = sorted(seen - known)
-    raise UserError(
-        f"sample submission: cannot tell its format: {column}, has cells such as {strange[0]!r}, which are not classes of "
-        f"this job ({', '.join(map(repr, classes[:5]))}, ...). Set submission.format to one of {', '.join(FORMATS)}"
-    )
-
-
-def _columns_differ(why: str, extra: list[str], missing: list[str]) -> str:
-    parts = [f"its columns {extra[:5]} are not classes of this job"] if extra else []
-    parts += [f"it lacks columns for the {len(missing)} classes {missing[:5]}"] if missing else []
-    return (
-        f"sample submission: {why}; {', and '.join(parts)}. Is it the sample of this competition, and data.label right? "
-        f"Else set submission.format to one of {', '.join(FORMATS)}"
-    )
-
-
-def _are_numbers(cells: set[str], low: float, high: float) -> bool:
-    numbers = pd.to_numeric(pd.Series(sorted(cells)), errors="coerce")
-    return bool(((numbers >= low) & (numbers <= high)).all())
-
-
-def positive_class(sample: pd.DataFrame | None, classes: Sequence[str], given: str | None) -> str:
-    """The class whose probability one column gives: the config's; that of the column's name; the last in order."""
-    if given is not None:
-        if given not in classes:
-            raise UserError(
-                f"submission.positive is {given!r}, which is not a class of this job; allowed: {list(classes)[:10]}"
-            )
-        return given
-    named = [] if sample is None else [name for name in sample.columns[1:] if name in classes]
-    return named[0] if named else classes[-1]
-
-
-def answers_per_row(sample: pd.DataFrame | None, classes: Sequence[str], given: int | None, separator: str) -> int:
-    """How many names a top-k answer has: the config's number, else as many as the sample's longest cell, else 5."""
-    if given is None and sample is not None and sample.shape[1] == 2:
-        given = max(len(cell.split(separator)) for cell in sample.iloc[:, 1])
-    return min(given or TOP_K, len(classes))
 
 
 class Layout(NamedTuple):
@@ -144,12 +59,82 @@ def lay_out(
     separator = settings["separator"]
     return Layout(
         positive=settings["positive"],
-        clip=settings["clip"] or tuned.get("clip", 0),
+        clip=settings.get("clip") or tuned.get("clip", 0),
         separator=separator,
         id_column=settings["id_column"],
         label_column=settings["label_column"],
         k=answers_per_row(sample, classes, settings["top_k"], separator),
         never_empty=all(label != "" for label in labels),
+    )
+
+
+class Asked(NamedTuple):
+    """What is asked of a submission, and can be written: `prepare` makes it of the manifest and the config alone.
+
+    ids: of the test images, in the sample's order. kind: one of FORMATS. left_out: classes that the sample has no column for.
+    """
+
+    ids: list[str]
+    classes: list[str]
+    kind: str
+    why: str
+    single_label: bool
+    sample: pd.DataFrame | None
+    layout: Layout
+    left_out: list[str]
+
+    def tabulate(self, ids: Sequence[str], probabilities: np.ndarray, decisions: np.ndarray) -> pd.DataFrame:
+        """The submission of answers for ``ids``, as the function `tabulate` has it."""
+        return tabulate(ids, probabilities, decisions, self.classes, self.kind, self.sample, self.layout)
+
+    def checks(self) -> dict:
+        """What `problems` compares a written file with."""
+        what = {"test_ids": self.ids, "kind": self.kind, "single_label": self.single_label, "classes": self.classes}
+        return {**what, "sample": self.sample, "separator": self.layout.separator}
+
+
+def prepare(table: pd.DataFrame, info: dict, settings: Mapping, tuned: Mapping | None = None) -> Asked:
+    """What is asked of the submission, said in the log. ``tuned``: as in `lay_out`.
+
+    table, info: the manifest. settings: the config's `submission`, with ``id_column`` and ``label_column``, the names in the table
+    of labels. Whatever cannot be written raises UserError here, so that the job `check_submission` finds it before any
+    training: a submission of what this returns is never refused by `problems`.
+    """
+    sample, classes, separator = read_sample(info), info["classes"], settings["separator"]
+    kind, why = infer_format(sample, classes, info["task"], settings["format"], separator, settings["label_column"])
+    log.info("submission format: %s (%s)", kind, why)
+    positive = positive_class(sample, classes, settings["positive"])
+    if kind == "positive":
+        log.info("the probability is that of class %r", positive)
+    if kind in JOINED:
+        check_joined(classes, separator)
+    is_test = table["split"] == "test"
+    ids = table["id"][is_test].tolist()
+    if sample is not None:
+        _check_ids(sample.iloc[:, 0].tolist(), ids, info["sample_submission"])
+    columns = set(classes if sample is None or kind not in PER_CLASS else sample.columns[1:])
+    left_out = [name for name in classes if name not in columns]
+    if left_out:
+        log.warning(
+            "Warning: the sample submission asks for %d of the %d classes; these are left out of the submission:%s",
+            len(classes) - len(left_out),
+            len(classes),
+            listed(left_out),
+        )
+    layout = lay_out(settings, tuned or {}, sample, classes, table["labels"][~is_test])
+    return Asked(ids, list(classes), kind, why, info["task"] == "single", sample, layout, left_out)
+
+
+def _check_ids(wanted: list[str], ids: list[str], sample: str) -> None:
+    """Raise UserError unless the rows of the sample are the test images of the manifest, in its order."""
+    if wanted == ids:
+        return
+    pairs = zip(wanted, ids, strict=False)
+    row = next((row for row, (one, other) in enumerate(pairs) if one != other), min(len(wanted), len(ids)))
+    sides = [repr(names[row]) if row < len(names) else "nothing" for names in (wanted, ids)]
+    raise UserError(
+        f"{sample}: row {row + 1} is {sides[0]}, where the test images have {sides[1]} (data.sample_submission, data.test); "
+        f"the sample has {len(wanted)} rows, and there are {len(ids)} test images"
     )
 
 
@@ -164,26 +149,28 @@ def tabulate(
 ) -> pd.DataFrame:
     """The submission as text cells, in the order of ``ids``, with the sample's column names and order where there is one.
 
-    probabilities: float (n, classes). decisions: of these, as `metrics.decide` has them. kind: one of FORMATS. Raises UserError
-    where the sample has other columns than that format.
+    probabilities: float (n, classes). decisions: of these, as `metrics.decide` has them. kind: one of FORMATS; `infer_format` says
+    which the sample has the columns of. Where images have one label and the sample leaves classes out, the others' sum to 1.
     """
     id_column = layout.id_column if sample is None else sample.columns[0]
     classes, n = list(classes), len(probabilities)
-    per_class = kind in ("probabilities", "zero_one")
+    per_class = kind in PER_CLASS
     default = classes if per_class else [layout.label_column]
     names = default if sample is None else list(sample.columns[1:])
-    if not per_class and len(names) != 1:
-        raise UserError(f"submission: format {kind} has one column besides the ids, and the sample has {len(names)}")
+    place = {name: number for number, name in enumerate(classes)}
+    if decisions.ndim == 1 and kind in ("zero_one", "tags"):
+        decisions = np.eye(len(classes), dtype=np.int64)[decisions]
     if kind in ("probabilities", "positive"):
         p = np.clip(probabilities, layout.clip, 1 - layout.clip)
         single = bool(n and np.allclose(probabilities.sum(1), 1, atol=1e-6))
+        if single and per_class and len(names) < len(classes):
+            p = _among(p, [place[name] for name in names])
         p = p / p.sum(1, keepdims=True) if single else p
         wanted = names if per_class else [positive_class(sample, classes, layout.positive)]
         # Ten digits: rows of a thousand classes still sum to 1 within 1e-6 as written.
-        columns = [[f"{value:.10f}" for value in p[:, classes.index(name)]] for name in wanted]
+        columns = [[f"{value:.10f}" for value in p[:, place[name]]] for name in wanted]
     elif kind == "zero_one":
-        hot = decisions if decisions.ndim == 2 else np.eye(len(classes), dtype=np.int64)[decisions]
-        columns = [[str(value) for value in hot[:, classes.index(name)]] for name in names]
+        columns = [[str(value) for value in decisions[:, place[name]]] for name in names]
     elif kind == "tags":
         if layout.never_empty and n:
             decisions = decisions.copy()
@@ -199,6 +186,15 @@ def tabulate(
         columns = [[classes[i] if kind == "label" else str(i) for i in decisions]]
     # By position, not by name: a class may be called as the column of ids is.
     return pd.DataFrame(dict(enumerate([list(ids), *columns]))).set_axis([id_column, *names], axis=1)
+
+
+def _among(p: np.ndarray, wanted: list[int]) -> np.ndarray:
+    """Probabilities (n, classes) with 0 for all but the ``wanted`` classes; equal ones where these have none at all."""
+    kept = np.zeros_like(p)
+    kept[:, wanted] = p[:, wanted]
+    nothing = np.flatnonzero(kept.sum(1) == 0)
+    kept[np.ix_(nothing, wanted)] = 1
+    return kept
 
 
 def problems(
@@ -252,12 +248,9 @@ def problems(
     return result
 
 
-def check_written(path: str | os.PathLike, table: pd.DataFrame, info: dict, wanted: str, separator: str) -> None:
-    """Raise UserError where a grader would refuse a written submission. table, info: the manifest; wanted: its format."""
-    sample, single = read_sample(info), info["task"] == "single"
-    kind, _ = infer_format(sample, info["classes"], info["task"], wanted, separator)
-    test_ids = table["id"][table["split"] == "test"].tolist()
-    wrong = problems(path, test_ids, kind, single, info["classes"], sample, separator)
+def check_written(path: str | os.PathLike, table: pd.DataFrame, info: dict, settings: Mapping) -> None:
+    """Raise UserError where a grader would refuse a written submission. The other arguments: as `prepare` has them."""
+    wrong = problems(path, **prepare(table, info, settings).checks())
     if wrong:
         raise UserError(f"{path}: not sent, since a grader would refuse it: {'; '.join(wrong)}")
 

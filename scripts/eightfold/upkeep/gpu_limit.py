@@ -1,5 +1,5 @@
-"""How many GPUs the jobs on this machine hold together. Only this module leans on `workflow.register_resource`, `.nodes` and
-`.global_resources`, which Snakemake does not document (9.27.1).
+"""How many GPUs the jobs on this machine hold together. This module and `check_first` alone lean on
+`workflow.register_resource`, `.nodes` and `.global_resources`, which Snakemake does not document (9.27.1).
 
 The documented way is an option of each command, `--resources gpu=N`, or a profile for each machine. Without either, jobs would
 wait for a free GPU with their cores in hand: on 64 cores and one GPU, three jobs with 16 cores each behind a fourth.
