@@ -37,6 +37,9 @@ include: "rules/kaggle.smk"
 include: "rules/solar.smk"
 
 
+recall_results()
+
+
 onstart:
     hold_folder()
 

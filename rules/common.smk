@@ -1,9 +1,11 @@
-# The config, checked, and the plan that follows from it. Nothing here writes, imports torch or asks a network.
+# The config, checked, and the plan that follows from it. Nothing here imports torch or asks a network.
 import atexit
 import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
+
+from snakemake.persistence import RECORD_FORMAT_VERSION
 
 
 def refuse(message):
@@ -44,9 +46,10 @@ from eightfold.core.files import UserError
 from eightfold.core.listing import finished_runs
 from eightfold.upkeep.check_first import ALL as ALL_HELD
 from eightfold.upkeep.check_first import hold_back
+from eightfold.upkeep import memory
 from eightfold.upkeep.gpu_limit import limit_gpus
 from eightfold.upkeep.lock import hold as hold_folder
-from eightfold.config.jobs import jobs_of
+from eightfold.config.jobs import jobs_of, jobs_of_all_targets
 from eightfold.config.plan import CACHE, Plan, installed
 from eightfold.core.provenance import code_digest
 

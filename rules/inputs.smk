@@ -236,3 +236,27 @@ def get_outputs():
     """The patterns of the outputs of each rule whose jobs are timed."""
     names = dict.fromkeys(name for name, _ in jobs_of(plan))  # a rule has thousands of jobs where the work is divided
     return {name: [str(path) for path in getattr(rules, name).output] for name in names}
+
+
+# ---- what made the results that are there
+
+
+def get_made():
+    """The outputs of each job of each target, by rule, as (rule, paths); not those in a store, which have no record beside them."""
+    for name, values in jobs_of_all_targets(plan):
+        paths = [str(path).format_map(values) for path in getattr(rules, name).output]
+        if not paths[0].startswith(".snakemake"):
+            yield name, paths
+
+
+def recall_results():
+    """Give Snakemake back what it does not know of the results that are there (memory.py); called when all rules are read."""
+    backend = getattr(workflow.workflow_settings, "persistence_backend", "file")  # newer versions have two
+    if not workflow.is_main_process or str(backend) != "file":
+        return
+    try:
+        recalled = memory.recall([paths for _, paths in get_made()], RECORD_FORMAT_VERSION)
+    except OSError as error:
+        refuse(f"{error}; what made the results has to be noted there")
+    if message := memory.summary(recalled):
+        print(message, file=sys.stderr, flush=True)

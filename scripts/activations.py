@@ -7,7 +7,7 @@ from eightfold.core.files import file_digest, identity_of, write_json
 from eightfold.core.runtime import job, log
 from eightfold.inputs import activations, activations_needed, dataset
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
     fold, part = (getattr(snakemake.wildcards, name, None) for name in ("fold", "part"))
     table, _ = dataset.read_manifest(Path(given.manifest).parent)

@@ -9,7 +9,7 @@ from eightfold.net import trunks
 from eightfold.predict import metrics
 from eightfold.raw import folds
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, settings = snakemake.input, snakemake.params.settings
     table, info = dataset.read_manifest(Path(given.manifest).parent)
     metrics.check_fit(settings["metric"], info["task"], info["classes"], info["ordered"])

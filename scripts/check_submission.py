@@ -7,7 +7,7 @@ from eightfold.core.runtime import job
 from eightfold.inputs import dataset
 from eightfold.predict import submission
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     table, info = dataset.read_manifest(Path(snakemake.input.manifest).parent)
     asked = submission.prepare(table, info, snakemake.params.settings["submission"])
     what = {"format": asked.kind, "why": asked.why, "left_out": asked.left_out, "rows": len(asked.ids)}

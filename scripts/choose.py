@@ -6,7 +6,7 @@ from eightfold.core.files import digest, write_json
 from eightfold.core.runtime import job, log
 from eightfold.predict import ensembles, evaluation
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, settings = snakemake.input, snakemake.params.settings
     opened = evaluation.open_job(Path(given.manifest).parent, settings)
     blend = evaluation.equal_blend(settings, opened.multi_label)

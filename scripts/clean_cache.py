@@ -5,7 +5,7 @@ from pathlib import Path
 
 from eightfold.core.runtime import job, log
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     cache = Path(snakemake.params.settings["cache"])
     for entry in sorted(cache.iterdir()) if cache.is_dir() else []:
         size = sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())

@@ -6,7 +6,7 @@ from eightfold.core.files import UserError, write_table, write_text
 from eightfold.core.runtime import job, log
 from eightfold.review import compare
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     folders = [Path(folder) for folder in snakemake.params.settings["runs"]]
     if not folders:
         raise UserError("results: no finished run (none has a metrics.json); make a submission or evaluate first")

@@ -7,7 +7,7 @@ from eightfold.core.runtime import job, log
 from eightfold.predict import evaluation
 from eightfold.review import trunk_race, trunk_race_files
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
     opened = evaluation.open_job(Path(given.manifest).parent, settings)
     racers, losses = trunk_race_files.read_racers(given, settings, opened)

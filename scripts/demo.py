@@ -7,7 +7,7 @@ from eightfold.core.listing import listing_digest
 from eightfold.core.runtime import job
 from eightfold.raw.demo import write_demo
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     identity = snakemake.output.identity
     root = Path(identity).with_name("data")
     write_demo(root)

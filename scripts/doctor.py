@@ -12,7 +12,7 @@ from eightfold.core.runtime import job
 from eightfold.upkeep import doctor
 
 if "snakemake" in globals():
-    around, config = job(snakemake.log[0], snakemake.threads), snakemake.params.settings["config"]
+    around, config = job(snakemake), snakemake.params.settings["config"]
 else:
     around, path = contextlib.nullcontext(), Path(sys.argv[1] if len(sys.argv) > 1 else "config.yaml")
     try:

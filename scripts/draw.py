@@ -5,7 +5,7 @@ import pandas as pd
 from eightfold.core.runtime import job
 from eightfold.review import plots
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, made = snakemake.input, snakemake.output
     for i, (batches_path, history_path) in enumerate(zip(given.batches, given.histories, strict=True)):
         batches, history = pd.read_csv(batches_path), pd.read_csv(history_path)

@@ -7,7 +7,7 @@ from eightfold.core.runtime import job, log
 from eightfold.inputs import dataset
 from eightfold.raw import duplicates
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     folder = Path(snakemake.input.manifest).parent
     table, _ = dataset.read_manifest(folder)
     pairs = duplicates.find(table, duplicates.read_thumbnails(folder, len(table)))

@@ -6,7 +6,7 @@ from eightfold.core.runtime import job
 from eightfold.inputs.dataset import read_manifest
 from eightfold.review import explore
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     table, info = read_manifest(Path(snakemake.input.manifest).parent)
     explore.plot_classes(snakemake.output.classes, explore.class_counts(table, info))
     explore.plot_sizes(snakemake.output.sizes, table)

@@ -13,7 +13,7 @@ from eightfold.predict import answer, ensembles, export, finished, prediction
 # Our own answer is that of the CPU in float32: on a device of fewer digits the two could not agree to four of them.
 CPU = Device(torch.device("cpu"), torch.float32)
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, settings, made = snakemake.input, snakemake.params.settings, snakemake.output
     how = settings["answer"]
     table, info = dataset.read_manifest(Path(given.manifest).parent)

@@ -9,7 +9,7 @@ from eightfold.inputs import dataset, stratify
 from eightfold.train import lr_finder, stages
 from eightfold.train.setting import How
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, settings = snakemake.input, snakemake.params.settings
     stage, units = settings["stage"], None
     if settings["trials"]:

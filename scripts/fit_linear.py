@@ -8,7 +8,7 @@ from eightfold.core.runtime import job
 from eightfold.train import linear_stage, stage_record, stages
 from eightfold.train.stage_files import StageResult, write_stage
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
     fold, stage = snakemake.wildcards.fold, settings["stage"]
     identity = identity_of(settings, snakemake.params.code, *stages.identity_inputs(given))

@@ -8,7 +8,7 @@ from eightfold.core.wording import listed
 from eightfold.inputs.dataset import read_manifest, read_text_table
 from eightfold.raw import folds
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     settings, given = snakemake.params.settings, snakemake.input
     table, info = read_manifest(Path(given.manifest_identity).parent)
     pairs = read_text_table(given.duplicates)[["row_a", "row_b"]].to_numpy(int)

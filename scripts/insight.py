@@ -9,7 +9,7 @@ from eightfold.inputs import dataset
 from eightfold.inputs.pixels import Pixels
 from eightfold.review import alike, insight
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
     table, info = dataset.read_manifest(Path(given.manifest).parent)
     scale, pixels = read_json(given.weights_identity), Pixels(Path(given.pixels).parent)

@@ -7,7 +7,7 @@ from eightfold.core.listing import files_below, listing_digest
 from eightfold.core.runtime import job, log
 from eightfold.raw import kaggle_client, unpack
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     competition = snakemake.params.settings["competition"]
     folder = Path(snakemake.output.identity).parent
     # What a broken download left stays in `download`, which is not a declared output, and is taken up again.

@@ -4,7 +4,7 @@ from eightfold.core.files import read_json, write_text
 from eightfold.core.runtime import job
 from eightfold.review.model_card import card
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given = snakemake.input
     names = ("metrics", "manifest_identity", "folds", "tables")
     values = {name: read_json(given[name]) for name in names}

@@ -9,7 +9,7 @@ from eightfold.inputs import dataset, pixels
 from eightfold.raw import packing
 from eightfold.raw.stores import Store
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     settings, made = snakemake.params.settings, snakemake.output
     manifest, folder, side = Path(snakemake.input.manifest).parent, Path(made.identity).parent, settings["short_side"]
     table, info = dataset.read_manifest(manifest)

@@ -12,7 +12,7 @@ from eightfold.inputs import dataset
 from eightfold.predict import ensembles, finished, prediction
 from eightfold.train import stages
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, made, settings, wildcards = snakemake.input, snakemake.output, snakemake.params.settings, snakemake.wildcards
     for path in given.stages:
         stages.forget_resume(path)

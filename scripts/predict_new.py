@@ -13,7 +13,7 @@ from eightfold.inputs.pixels import Pixels
 from eightfold.predict import answer, ensembles, finished, metrics, new_images, prediction
 from eightfold.review.new_images import draw_answers
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, settings, made = snakemake.input, snakemake.params.settings, snakemake.output
     info, weights, tuned = map(read_json, (given.manifest_identity, given.weights_identity, given.tuning))
     classes, multi_label, folder = info["classes"], info["task"] == "multi", settings["images"]

@@ -8,7 +8,7 @@ from eightfold.inputs import dataset
 from eightfold.predict import answer, evaluation
 from eightfold.review import quick
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
     opened = evaluation.open_job(Path(given.manifest).parent, settings)
     records = [read_json(path) for path in given.stages]

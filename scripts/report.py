@@ -10,7 +10,7 @@ def listed(files) -> list[str]:
     return [files] if isinstance(files, str) else list(files)
 
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     inputs = {name: listed(snakemake.input.get(name, [])) for name in report.INPUTS}
     page = report.render(report.gather(inputs, snakemake.params.settings))
     write_text(snakemake.output[0], page)

@@ -8,7 +8,7 @@ from eightfold.inputs import dataset
 from eightfold.inputs.pixels import Pixels
 from eightfold.review import held_out, label_noise, plots, review, telling_images
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
     table, info = dataset.read_manifest(Path(given.manifest).parent)
     tuned, number = read_json(given.tuning), settings["per_sheet"]

@@ -6,7 +6,7 @@ from eightfold.core.files import read_json, write_json, write_table
 from eightfold.core.runtime import job, log
 from eightfold.predict import answer, ensembles, evaluation, evidence, outcome
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, settings, made = snakemake.input, snakemake.params.settings, snakemake.output
     opened = evaluation.open_job(Path(given.manifest).parent, settings)
     blend = ensembles.read(read_json(given.chosen), settings["ensemble"]["average"], opened.multi_label)

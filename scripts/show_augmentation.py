@@ -8,7 +8,7 @@ from eightfold.inputs import dataset
 from eightfold.inputs.pixels import Pixels
 from eightfold.review import augmented
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     settings = snakemake.params.settings
     table, _ = dataset.read_manifest(Path(snakemake.input.manifest).parent)
     rows = augmented.rows_to_show(table, settings["images"], settings["seed"])

@@ -6,7 +6,7 @@ from eightfold.core.files import write_json
 from eightfold.core.runtime import job, log
 from eightfold.raw import solar
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     identity = Path(snakemake.output.identity)
     made = solar.lay_out(identity.parent)
     write_json(identity, made)

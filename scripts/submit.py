@@ -8,7 +8,7 @@ from eightfold.inputs import dataset
 from eightfold.predict import submission
 from eightfold.raw import kaggle_client
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, settings = snakemake.input, snakemake.params.settings
     table, info = dataset.read_manifest(Path(given.manifest).parent)
     submission.check_written(given.submission, table, info, settings["submission"])

@@ -4,6 +4,6 @@ from eightfold.core.files import write_table
 from eightfold.core.runtime import job
 from eightfold.review import timings
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     jobs = timings.table(snakemake.input.benchmarks, snakemake.params.settings["outputs"])
     write_table(snakemake.output.timings, jobs)

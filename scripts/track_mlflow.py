@@ -7,7 +7,7 @@ from eightfold.core.runtime import job, log
 from eightfold.review import tracking
 from eightfold.review.compare import flat
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     settings, given = snakemake.params.settings, snakemake.input
     stages: dict[str, list[Path]] = {}
     for history in map(Path, given.histories):

@@ -5,7 +5,7 @@ from pathlib import Path
 from eightfold.core.runtime import job
 from eightfold.review import tracking
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     for path in snakemake.output.events:
         fold = Path(path).parent.name
         folders = [Path(history).parent for history in snakemake.input.histories if f"/{fold}/" in history]

@@ -9,7 +9,7 @@ from eightfold.train import distributed, stage_record, stages, trained_stage, tr
 from eightfold.train.setting import How
 from eightfold.train.stage_files import StageResult, write_stage
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, made, settings = snakemake.input, snakemake.output, snakemake.params.settings
     stage, fold, nodes = settings["stage"], snakemake.wildcards.fold, getattr(snakemake.resources, "nodes", 1)
     distributed.launch(stage["gpus"], nodes, snakemake.threads, settings["device"]["kind"])

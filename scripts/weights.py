@@ -6,7 +6,7 @@ from eightfold.core.randomness import seed_for
 from eightfold.core.runtime import job, log
 from eightfold.net import starting_weights
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     settings = snakemake.params.settings
     seed = seed_for(settings.get("seed", 0), "weights")
     trunk, mean, std = starting_weights.pretrained(settings["arch"], settings["weights"], seed)

@@ -7,7 +7,7 @@ from eightfold.core.runtime import job, log
 from eightfold.inputs import dataset
 from eightfold.predict import metrics, submission
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     given, made = snakemake.input, snakemake.output
     table, info = dataset.read_manifest(Path(given.manifest).parent)
     tuned = read_json(given.tuning) if getattr(given, "tuning", None) else {}

@@ -27,6 +27,13 @@ TINY = {
 }
 
 
+class Named(SimpleNamespace):
+    """Files or params of a job, by name and one after another, as Snakemake hands them to a script."""
+
+    def __iter__(self):
+        return iter(vars(self).values())
+
+
 def config_of(name: str, root: Path) -> dict:
     """The example as it is shipped, but for where its data lie."""
     config = check_yaml_file(ROOT / "examples" / f"{name}.yaml")

@@ -1,11 +1,12 @@
 """The list of a run's jobs, against the jobs that Snakemake plans."""
 
+import re
 from collections import Counter
 
 import pytest
-from pipeline import CONFIG, Checkout, changed
+from pipeline import CONFIG, ROOT, Checkout, changed
 
-from eightfold.config.jobs import jobs_of
+from eightfold.config.jobs import jobs_of, jobs_of_all_targets
 from eightfold.config.plan import Plan
 from eightfold.config.resolve import resolve
 
@@ -41,3 +42,12 @@ def test_without_test_images_there_is_no_submission_to_write(tmp_path, monkeypat
     planned = Counter(checkout.planned("evaluate"))
     monkeypatch.chdir(tmp_path)
     assert Counter(job.rule for job in jobs_of(Plan(resolve(config)))) == planned - Counter(["timings", "report"])
+
+
+def test_the_jobs_of_all_targets_are_of_every_rule_that_makes_a_file():
+    text = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    blocks = re.findall(r"^(?:use rule \w+ as|rule) (\w+)\b(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
+    makers = {name for name, block in blocks if "    output:" in block}
+    found = {job.rule for config in CONFIGS.values() for job in jobs_of_all_targets(Plan(resolve(config)))}
+    elsewhere = {"demo", "kaggle_data", "solar_cells"}  # jobs of other data
+    assert found | elsewhere == makers and len(makers) > 35

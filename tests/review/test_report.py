@@ -342,9 +342,10 @@ script, given = sys.argv[1], json.loads(sys.argv[2])
 class Named(SimpleNamespace):
     def get(self, name, default=None): return getattr(self, name, default)
     def __getitem__(self, number): return list(vars(self).values())[number]
+    def __iter__(self): return iter(vars(self).values())
 sys.path.insert(0, script.rpartition("/")[0])
 snakemake = SimpleNamespace(input=Named(**given["input"]), output=Named(**given["output"]), threads=1,
-                            log=[given["log"]], params=SimpleNamespace(settings=given["settings"]))
+                            log=[given["log"]], params=Named(settings=given["settings"]))
 runpy.run_path(script, init_globals={"snakemake": snakemake}, run_name="__main__")
 """
 

@@ -64,7 +64,7 @@ def test_each_damage_is_named_with_its_remedy_and_the_status_is_not_0(copy):
     checkpoint.write_bytes(checkpoint.read_bytes()[:-5])
     next(copy["results/cache"].glob("activations-plain-*/*.safetensors")).unlink()
     done = asked(copy.folder)
-    assert done.returncode == 1 and done.stdout.endswith("3 to fix\n") and "Traceback" not in done.stderr
+    assert done.returncode == 1 and done.stdout.endswith("4 to fix\n") and "Traceback" not in done.stderr
     for path in (pixels.parent, checkpoint):
         assert f"-> delete {path.relative_to(copy.folder)} and run again" in done.stdout
     assert re.search(r"views_0-0\.safetensors.*No such file", done.stdout)

@@ -259,7 +259,7 @@ def test_damaged_activations_are_refused_by_the_rule_and_rebuilt_when_deleted(fi
 def test_an_image_swapped_after_the_manifest_was_made_is_refused(finished, tmp_path):
     checkout = finished.copy(tmp_path / "checkout")
     folder = next(checkout["results/cache"].glob("pixels-*"))
-    for path in folder.iterdir():
+    for path in filter(Path.is_file, folder.iterdir()):
         path.unlink()
     victim = checkout["pictures/train/bars/bars_0.png"]
     content = bytearray(victim.read_bytes())

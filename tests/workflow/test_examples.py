@@ -10,7 +10,7 @@ import miniatures
 import numpy as np
 import pandas as pd
 import pytest
-from inprocess import ROOT, TINY, config_of, run_in_this_process
+from inprocess import ROOT, TINY, Named, config_of, run_in_this_process
 
 from eightfold.config import guess
 from eightfold.config.config_text import config_text
@@ -119,11 +119,9 @@ def submit(example, probabilities: np.ndarray, **settings) -> Path:
     output = example.folder / "submission.csv"
     output.unlink(missing_ok=True)
     job = SimpleNamespace(
-        input=SimpleNamespace(
-            manifest=str(example.folder / "manifest" / "manifest.csv"), test=example.folder / "test.csv"
-        ),
-        output=SimpleNamespace(submission=str(output)),
-        params=SimpleNamespace(settings=Plan(example.config).write_submission_settings()),
+        input=Named(manifest=str(example.folder / "manifest" / "manifest.csv"), test=example.folder / "test.csv"),
+        output=Named(submission=str(output)),
+        params=Named(settings=Plan(example.config).write_submission_settings()),
         log=[str(example.folder / "log")],
         threads=1,
     )

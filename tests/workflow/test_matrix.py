@@ -16,7 +16,7 @@ import checker
 import miniatures
 import numpy as np
 import pytest
-from inprocess import ROOT, TINY, run_in_this_process
+from inprocess import ROOT, TINY, Named, run_in_this_process
 from miniatures import encoded, put, table
 
 from eightfold.config.plan import Plan
@@ -351,9 +351,9 @@ def again(config: dict) -> None:
     plan = Plan(resolve(config, "test"))
     folder, inputs = plan.data_folder, {"test": "predictions/test.csv", "tuning": "tuning.json"}
     job = SimpleNamespace(
-        input=SimpleNamespace(manifest=f"{folder}/manifest.csv", **{k: f"{plan.run}/{v}" for k, v in inputs.items()}),
-        output=SimpleNamespace(submission=f"{plan.run}/submission.csv"),
-        params=SimpleNamespace(settings=plan.write_submission_settings()),
+        input=Named(manifest=f"{folder}/manifest.csv", **{k: f"{plan.run}/{v}" for k, v in inputs.items()}),
+        output=Named(submission=f"{plan.run}/submission.csv"),
+        params=Named(settings=plan.write_submission_settings()),
         log=[f"{plan.run}/logs/write_submission.log"],
         threads=1,
     )

@@ -24,6 +24,35 @@ def jobs_of(plan: Plan) -> list[Job]:
     return list({(job.rule, *job.wildcards.values()): job for job in every}.values())
 
 
+def jobs_of_all_targets(plan: Plan) -> list[Job]:
+    """The jobs of every target, so that whatever lies in the folders of a run is some job's; each once."""
+    after = [
+        "timings",
+        "report",
+        "compare",
+        "model_card",
+        "predict_new",
+        "submit",
+        "quick_answer",
+        "write_quick_submission",
+    ]
+    every = [*jobs_of(plan), *(Job(rule, {}) for rule in [*after, "track_tensorboard", "track_mlflow"])]
+    every += [Job("export_model", {"format": name}) for name in ("pt2", "onnx")]
+    every += [Job("gzip_submission", {"name": name}) for name in ("submission", "submission_quick")]
+    for stage in plan.trained_stages:
+        for fold in plan.finder_folds:
+            every += [Job(rule, {"fold": fold, "stage": stage}) for rule in ("find_lr", "draw_lr_find")]
+    every += _of_quick(plan)
+    return list({(job.rule, *job.wildcards.values()): job for job in every}.values())
+
+
+def _of_quick(plan: Plan) -> Iterator[Job]:
+    stage, size = plan.quick_stage, plan.known[plan.quick_stage]["size"]
+    _, kind, key = plan.activations_folder(size, 0, 0).rsplit("-", 2)
+    yield from _in_parts(plan, "activations", kind=kind, key=key, first=0, last=0)
+    yield from (Job("fit_linear", {"fold": fold, "stage": stage}) for fold in plan.folds)
+
+
 def _in_parts(plan: Plan, rule: str, **wildcards) -> Iterator[Job]:
     """A job that can be divided, after the jobs of its parts where it is."""
     wildcards = {name: str(value) for name, value in wildcards.items()}

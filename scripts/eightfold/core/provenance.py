@@ -10,8 +10,8 @@ import hashlib
 import re
 from pathlib import Path
 
-# Logs, bars, locks and signals: around every job, in the result of none. An edited message must not retrain.
-_AROUND = {"runtime.py"}
+# Logs, bars, locks, signals and the record of a job: around every job, in the result of none. An edited message must not retrain.
+_AROUND = {"runtime.py", "made.py"}
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from eightfold.core.files import UserError
+from eightfold.core.made import Record
 
 log = logging.getLogger("eightfold")
 
@@ -122,9 +123,10 @@ def _of_the_disk(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
-    """Run a script's work: messages go to ``log_path`` and the console, SIGTERM ends it, errors are reported in one line.
+def job(of) -> Iterator[None]:
+    """Run a script's work: messages go to its log and the console, SIGTERM ends it, errors are reported in one line.
 
+    ``of``: the script's object ``snakemake``; what made its outputs is then written beside them. Or the path of a log.
     A UserError is a message for a person: it is shown without a traceback. Any other exception is a defect: its
     traceback goes to the log and the console. Either way the process exits with status 1.
     """
@@ -138,6 +140,8 @@ def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
     log.propagate = False
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, must not bury the message
     started = time.monotonic()
+    is_path = isinstance(of, str | os.PathLike)
+    log_path, record = (of, None) if is_path else (of.log[0], None if rank() else Record(of))
     try:
         Path(log_path).parent.mkdir(parents=True, exist_ok=True)
         file_handler = logging.FileHandler(log_path, encoding="utf-8")
@@ -145,7 +149,11 @@ def job(log_path: str | os.PathLike, threads: int = 1) -> Iterator[None]:
         file_handler.setFormatter(logging.Formatter(f"%(asctime)s {who}%(message)s", "%H:%M:%S"))
         log.handlers = [file_handler, console]
         with contextlib.nullcontext() if rank() else _alone(Path(log_path)):
+            if record:
+                record.begin()
             yield
+            if record:
+                record.write()
         if not rank():
             file_handler.emit(
                 log.makeRecord(log.name, logging.INFO, "", 0, f"done in {time.monotonic() - started:.1f} s", (), None)

@@ -16,6 +16,7 @@ from eightfold.core.files import UserError, checked, read_json
 from eightfold.core.listing import files_below
 from eightfold.upkeep.disk_space import count_all, images_of, needed
 from eightfold.upkeep.lock import snakemake_locks
+from eightfold.upkeep.outdated import jobs_to_do_again
 
 PINS = Path(__file__).parents[3] / "envs" / "requirements.txt"
 OK, NOTE, BAD = "ok", "note", "BAD"
@@ -33,7 +34,7 @@ class Finding(NamedTuple):
 
 def examine(plan: Plan) -> Iterator[Finding]:
     """All findings about this machine and this run, from the quick looks to the slow one."""
-    for look in (_python, _pins, _folder, _device, _memory, _data, _weights, _disk, _caches):
+    for look in (_python, _pins, _folder, _device, _memory, _data, _weights, _disk, _results, _caches):
         try:
             yield from look(plan)
         except UserError as error:
@@ -232,6 +233,19 @@ def _disk(plan: Plan) -> Iterator[Finding]:
         )
     else:
         yield Finding("disk", OK, message)
+
+
+def _results(plan: Plan) -> Iterator[Finding]:
+    """Whether what lies in the run's folder is what the config, the code and the data make now."""
+    if again := jobs_to_do_again(plan):
+        first = ", ".join(f"{number} {name}" for name, number in list(again.items())[:6])
+        more = ", ..." if len(again) > 6 else ""
+        message = f"{plan.run}: not what this config, code and data make; {sum(again.values())} jobs would run again: {first}{more}"
+        yield Finding(
+            "answer", BAD, message, "`make plan` says why; `make` makes it again; or ask for the config that made it"
+        )
+    elif Path(plan.run, "metrics.json").is_file():
+        yield Finding("answer", OK, f"{plan.run}: of this config, code and data")
 
 
 def _caches(plan: Plan) -> Iterator[Finding]:
