@@ -42,6 +42,7 @@ sys.path.append(str(library))
 from eightfold.review.last_words import failure as closing_failure
 from eightfold.review.last_words import summary as closing_summary
 from eightfold.config.resolve import check_yaml_file, resolve
+from eightfold.core import contents
 from eightfold.core.files import UserError
 from eightfold.core.listing import finished_runs
 from eightfold.upkeep.check_first import ALL as ALL_HELD

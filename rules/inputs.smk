@@ -255,8 +255,12 @@ def recall_results():
     if not workflow.is_main_process or str(backend) != "file":
         return
     try:
-        recalled = memory.recall([paths for _, paths in get_made()], RECORD_FORMAT_VERSION)
+        changed = contents.changed_files(plan.contents, plan.root, plan.listed, contents.say_if_long)
+        stale = ["manifest"] if changed else []
+        recalled = memory.recall([paths for name, paths in get_made() if name not in stale], RECORD_FORMAT_VERSION)
+        memory.forget([path for name, paths in get_made() if name in stale for path in paths], RECORD_FORMAT_VERSION)
     except OSError as error:
         refuse(f"{error}; what made the results has to be noted there")
-    if message := memory.summary(recalled):
-        print(message, file=sys.stderr, flush=True)
+    for message in (contents.summary(plan.root, changed), memory.summary(recalled)):
+        if message:
+            print(message, file=sys.stderr, flush=True)

@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
+from eightfold.core.contents import write_index
+from eightfold.core.listing import entries_below
 from eightfold.core.runtime import job, progress
 from eightfold.raw.manifest import build, write_manifest
 
 with job(snakemake):
-    manifest = build(snakemake.params.settings["data"], snakemake.threads, progress)
-    write_manifest(Path(snakemake.output.identity).parent, manifest)
+    data, folder = snakemake.params.settings["data"], Path(snakemake.output.identity).parent
+    entries = sorted(entries_below(data["root"]))  # as they are before any is read
+    manifest = build(data, snakemake.threads, progress)
+    read = dict(zip(manifest.table["path"], manifest.table["sha256"], strict=True))
+    write_index(folder / ".made" / "contents", data["root"], entries, read, progress)
+    write_manifest(folder, manifest)

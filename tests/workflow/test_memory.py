@@ -156,3 +156,30 @@ def test_the_doctor_says_that_results_are_not_those_of_the_config(forgotten):
     forgotten.run("submission")
     assert ask().stdout.endswith("All is well.\n")
     assert "All is well." in forgotten.run("doctor")
+
+
+# ---- the data, by content
+
+
+def test_an_image_of_the_same_size_but_other_content_is_seen_and_a_touched_one_is_not(finished, tmp_path):
+    copy = finished.copy(tmp_path / "checkout")
+    for path in copy["pictures"].rglob("*.*"):
+        os.utime(path)
+    assert copy.planned("submission") == {}
+    image = copy["pictures/train/bars/bars_0.png"]
+    before = image.read_bytes()
+    image.write_bytes(before[:-20] + bytes([before[-20] ^ 1]) + before[-19:])
+    output = copy.run("submission", "--dry-run")
+    assert "pictures/train/bars/bars_0.png: not the content that the manifest was made of" in output
+    assert {"manifest", "train", "write_submission"} <= set(copy.planned("submission"))
+    image.write_bytes(before)
+    assert copy.planned("submission") == {}
+
+
+def test_an_edited_image_is_looked_at_anew_and_then_all_is_settled(finished, tmp_path):
+    copy = finished.copy(tmp_path / "checkout")
+    image = copy["pictures/test/t0.png"]
+    info = image.read_bytes()
+    image.write_bytes(info[:-4] + b"\0\0\0\0")  # the checksum of the last chunk, which holds nothing
+    copy.run("look")
+    assert "manifest" not in copy.planned("submission") and copy.planned("look") == {}

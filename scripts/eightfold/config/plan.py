@@ -15,7 +15,7 @@ from typing import NamedTuple
 from eightfold.config.racers import TOGETHER, Racer, racers_of
 from eightfold.config.schedules import stage_epochs
 from eightfold.core.files import UserError, digest, fingerprint
-from eightfold.core.listing import files_below, listing_digest
+from eightfold.core.listing import Entry, entries_below, files_below, listing_digest
 from eightfold.core.shards import names, parts_for
 
 CACHE = "results/cache"
@@ -109,8 +109,18 @@ class Plan:
         return f"{CACHE}/data-{_key(self.data)}"
 
     @cached_property
+    def listed(self) -> list[Entry]:
+        """The files of the data root, sorted; not of data that the workflow itself brings."""
+        return [] if self.is_demo or self.is_kaggle else sorted(entries_below(self.root))
+
+    @property
+    def contents(self) -> str:
+        """The index of what the manifest was made of (core/contents.py): beside it, and no output, as it is kept up to date."""
+        return f"{self.data_folder}/.made/contents"
+
+    @cached_property
     def manifest_settings(self) -> dict:
-        """The listing digest makes an image added, removed or replaced by one of another size be seen."""
+        """The listing digest makes an image added, removed or of another size be seen; see `contents` for the rest."""
         data = dict(self.data)
         if self.is_kaggle:
             # Downloaded by this very workflow: kaggle.json says what the data are.
@@ -126,7 +136,7 @@ class Plan:
             return _sorted(
                 {"data": {**data, "source": "csv", "root": DEMO_ROOT, "suffix": ".png", **demo}, "listing": None}
             )
-        return _sorted({"data": data, "listing": listing_digest(data["root"])})
+        return _sorted({"data": data, "listing": listing_digest(data["root"], self.listed)})
 
     # ---- folds
 
@@ -179,7 +189,7 @@ class Plan:
         """Parts of pixels, activations and predictions. No result depends on it, so no settings hold it."""
         if self.config["shards"] != "auto":
             return self.config["shards"]
-        return 1 if self.is_demo else parts_for(sum(1 for _ in files_below(self.root)))
+        return 1 if self.is_demo else parts_for(len(self.listed) or sum(1 for _ in files_below(self.root)))
 
     def parts(self, path: str, name: str) -> list[str]:
         """A file of each part of the work whose result is ``path`` (without suffix); ``name`` has {part} in it."""

@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from eightfold.core.files import UserError, digest, file_digest, fingerprint
 
@@ -13,8 +14,21 @@ LITTER = frozenset(
 LARGE = 64 * 2**20  # bytes, a tenth of a second to read
 
 
+class Entry(NamedTuple):
+    """A file below a folder: its path relative to that with forward slashes, its bytes, its time of change (ns)."""
+
+    name: str
+    size: int
+    mtime_ns: int
+
+
 def files_below(root: str | os.PathLike) -> Iterator[tuple[str, int]]:
-    """Yield (path relative to ``root`` with forward slashes, bytes) of every file below it, in no special order.
+    """Yield (path relative to ``root`` with forward slashes, bytes) of every file below it, in no special order; see `entries_below`."""
+    return ((name, size) for name, size, _ in entries_below(root))
+
+
+def entries_below(root: str | os.PathLike) -> Iterator[Entry]:
+    """Yield every file below a folder, in no special order.
 
     Hidden names and LITTER are left out, links are followed, a dangling link counts as a file of -1 bytes.
     Raises UserError naming a folder that is missing or unreadable, or a link that leads back into itself.
@@ -40,18 +54,19 @@ def files_below(root: str | os.PathLike) -> Iterator[tuple[str, int]]:
                     inner = (*links, target)
                 folders.append((name + "/", entry.path, inner))
             else:
-                yield name, _bytes(entry)
+                yield Entry(name, *_size_and_time(entry))
 
 
-def listing_digest(root: str | os.PathLike) -> str:
+def listing_digest(root: str | os.PathLike, entries: Iterable[Entry] | None = None) -> str:
     """32 hex digits that identify the names and sizes of the files below ``root``, not their times.
 
     Tables (.csv, .json) count with their content, because a corrected label often leaves the size as it was; of a JSON
     file too large to be read again and again, a sample. An archive counts by its own name and size.
+    ``entries``: what is below ``root``, where that is known.
     Raises UserError like ``files_below``.
     """
     result = hashlib.blake2b(digest_size=16)
-    for name, size in sorted(files_below(root)):
+    for name, size, _ in sorted(entries_below(root) if entries is None else entries):
         content = _content(os.path.join(root, name), size) if name.endswith((".csv", ".json")) and size >= 0 else ""
         result.update(os.fsencode(f"{name}\0{size}\0{content}\0"))
     return result.hexdigest()
@@ -80,8 +95,9 @@ def is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def _bytes(entry: os.DirEntry) -> int:
+def _size_and_time(entry: os.DirEntry) -> tuple[int, int]:
     try:
-        return entry.stat().st_size
+        found = entry.stat()
     except OSError:  # a dangling link, or one to itself
-        return -1
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
