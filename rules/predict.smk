@@ -8,6 +8,7 @@ rule predict:
         **answering_pixels,
         chosen=get_chosen,
         parts=get_parts(f"{plan.run}/fold{{fold}}/predictions/{{split}}", "{part}.safetensors"),
+        parts_identities=get_parts(f"{plan.run}/fold{{fold}}/predictions/{{split}}", "{part}.json"),
     output:
         logits="<run>/fold{fold}/predictions/{split}.safetensors",
         identity="<run>/fold{fold}/predictions/{split}.json",

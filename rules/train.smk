@@ -33,6 +33,7 @@ rule activations:
         trunk=ancient(get_starting_trunk("trunk.safetensors")),
         trunk_identity=get_starting_trunk("weights.json"),
         parts=get_parts(f"{CACHE}/activations-{{kind}}-{{key}}/views_{{first}}-{{last}}", "{part}.safetensors"),
+        parts_identities=get_parts(f"{CACHE}/activations-{{kind}}-{{key}}/views_{{first}}-{{last}}", "{part}.json"),
     output:
         activations="<cache>/activations-{kind}-{key}/views_{first}-{last}.safetensors",
         identity="<cache>/activations-{kind}-{key}/views_{first}-{last}.json",
@@ -93,6 +94,9 @@ use rule activations as activations_tuned with:
         trunk_identity="<run>/fold{fold}/{stage}/stage.json",
         parts=get_parts(
             f"{plan.run}/fold{{fold}}/{{stage}}/activations/{{size}}px_views_{{first}}-{{last}}", "{part}.safetensors"
+        ),
+        parts_identities=get_parts(
+            f"{plan.run}/fold{{fold}}/{{stage}}/activations/{{size}}px_views_{{first}}-{{last}}", "{part}.json"
         ),
     output:
         activations="<run>/fold{fold}/{stage}/activations/{size}px_views_{first}-{last}.safetensors",

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from eightfold.core import shards
+from eightfold.core.devices import precision_of
 from eightfold.core.files import file_digest, identity_of, write_json
 from eightfold.core.runtime import job, log
 from eightfold.inputs import activations, activations_needed, dataset
@@ -20,13 +21,16 @@ with job(snakemake):
     identity = identity_of(what, snakemake.params.code, *described)
     wanted = range(settings["first"], settings["last"] + 1)
     if parts := getattr(given, "parts", []):
+        precision = shards.one_format(given.parts_identities)
         found = activations.join(parts, rows, identity)
     else:
-        found = activations_needed.read_earlier(made.activations, wanted, identity)
+        precision = precision_of(**settings["device"])
+        found = activations_needed.read_earlier(made.activations, wanted, identity, precision)
     message = "%d images, %s px, views %s; in earlier files: %s"
     log.info(message, len(rows), settings["size"], list(wanted), sorted(found))
     missing = [view for view in wanted if view not in found]
     with activations_needed.compute_missing(given, settings, rows, missing) as computed:
         views = found | computed
         activations.write(made.activations, rows, {view: views[view] for view in wanted}, identity)
-    write_json(made.identity, {"digest": file_digest(made.activations), "made_from": identity, "images": len(rows)})
+    record = {"digest": file_digest(made.activations), "made_from": identity, "images": len(rows)}
+    write_json(made.identity, record | {"precision": precision})

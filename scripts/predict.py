@@ -24,6 +24,7 @@ with job(snakemake):
     identity = identity_of(settings, snakemake.params.code, *described, *([chosen] if chosen else []))
 
     if parts := getattr(given, "parts", []):
+        precision = shards.one_format(given.parts_identities)
         logits = prediction.join(parts, rows, identity)
     else:
         views = ensembles.views_of_candidates(settings["candidates"], settings["views"])
@@ -34,8 +35,10 @@ with job(snakemake):
         kind = finished.Kind(settings["arch"], len(info["classes"]), weights["width"], settings["seed"])
         folders = dict(zip(settings["answering_sizes"], (Path(path).parent for path in given.pixels), strict=True))
         with device(**settings["device"]) as here:
+            precision = here.precision
             source_of = prediction.get_views(folders, settings["augmentation"], settings["seed"], weights, here)
             logits = prediction.logits_of_networks(networks, kind, views, source_of, rows, here)
     # logits of each network: (views, rows, classes)
     tensors.save(made.logits, {"rows": torch.tensor(rows), **logits}, identity)
-    write_json(made.identity, {"digest": file_digest(made.logits), "images": len(rows)})
+    record = {"digest": file_digest(made.logits), "images": len(rows)}
+    write_json(made.identity, record | {"precision": precision})

@@ -43,16 +43,17 @@ def test_the_rows_are_those_that_the_readers_of_the_file_ask_for(tmp_path, which
 # ---- views that are there already
 
 
-def written(folder, name, views, identity="me"):
+def written(folder, name, views, identity="me", precision="float32"):
     found = {view: torch.full((3, 4), float(view)) for view in views}
     activations.write(folder / name, np.arange(3), found, identity)
+    write_json((folder / name).with_suffix(".json"), {"precision": precision})
 
 
 def test_views_of_shorter_and_longer_runs_are_taken_and_no_others(tmp_path, caplog):
     written(tmp_path, "32px_views_1-2.safetensors", [1, 2])
     written(tmp_path, "32px_views_4-9.safetensors", range(4, 10))
     written(tmp_path, "64px_views_1-9.safetensors", range(1, 10))  # of another size
-    found = read_earlier(tmp_path / "32px_views_1-5.safetensors", range(1, 6), "me")
+    found = read_earlier(tmp_path / "32px_views_1-5.safetensors", range(1, 6), "me", "float32")
     assert sorted(found) == [1, 2, 4, 5]
     assert all((values == view).all() for view, values in found.items())
 
@@ -62,12 +63,21 @@ def test_files_of_another_identity_and_damaged_ones_are_left_alone(tmp_path):
     written(tmp_path, "views_2-2.safetensors", [2])
     (tmp_path / "views_3-3.safetensors").write_bytes(b"half")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    assert sorted(read_earlier(tmp_path / "views_1-3.safetensors", range(1, 4), "me")) == [2]
+    assert sorted(read_earlier(tmp_path / "views_1-3.safetensors", range(1, 4), "me", "float32")) == [2]
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_files_of_another_number_format_are_left_alone(tmp_path, caplog):
+    written(tmp_path, "views_1-1.safetensors", [1], precision="bfloat16")
+    written(tmp_path, "views_2-2.safetensors", [2])
+    with caplog.at_level("INFO", "eightfold"):
+        found = read_earlier(tmp_path / "views_1-3.safetensors", range(1, 4), "me", "float32")
+        assert sorted(found) == [2] and "views_1-1.safetensors was computed in bfloat16" in caplog.text
+    assert sorted(read_earlier(tmp_path / "views_1-3.safetensors", range(1, 4), "me", "bfloat16")) == [1]
+
+
 def test_where_nothing_lies_nothing_is_found(tmp_path):
-    assert read_earlier(tmp_path / "not there" / "views_1-3.safetensors", range(1, 4), "me") == {}
+    assert read_earlier(tmp_path / "not there" / "views_1-3.safetensors", range(1, 4), "me", "float32") == {}
 
 
 # ---- what is missing

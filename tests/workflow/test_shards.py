@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from eightfold.config.plan import Plan
 from eightfold.config.resolve import resolve
-from eightfold.core import shards, tensors
-from eightfold.core.files import UserError
+from eightfold.core import devices, shards, tensors
+from eightfold.core.files import UserError, write_json
 from eightfold.inputs import activations, pixels
 from eightfold.predict import prediction
 
@@ -66,6 +66,26 @@ def test_joined_activations_and_logits_are_the_whole_and_alien_parts_are_refused
             join(paths[::-1], rows, "made of this")
         with pytest.raises(UserError, match="other inputs"):
             join(paths, rows, "made of that")
+
+
+def test_parts_of_unlike_number_formats_are_not_joined(tmp_path):
+    paths = [str(tmp_path / f"{name}.json") for name in shards.names(3)]
+    for path, precision in zip(paths, ["bfloat16", "float32", "bfloat16"], strict=True):
+        write_json(path, {"precision": precision})
+    with pytest.raises(UserError, match="precision: float32") as caught:
+        shards.one_format(paths)
+    assert f"bfloat16: 2 ({paths[0]}, ...)" in str(caught.value) and f"float32: 1 ({paths[1]}, ...)" in str(
+        caught.value
+    )
+    assert shards.one_format([paths[0], paths[2]]) == "bfloat16"
+
+
+def test_the_format_of_a_part_is_known_before_a_device_is_taken(monkeypatch):
+    for native in (False, True):
+        monkeypatch.setattr(devices, "computes_bfloat16", lambda device, native=native: native)
+        for asked in ("auto", "float32", "bfloat16"):
+            with devices.device("cpu", asked) as here:
+                assert devices.precision_of("cpu", asked) == here.precision
 
 
 def test_a_wrong_number_of_shards_is_refused():

@@ -124,6 +124,13 @@ def _kind(kind: str) -> str:
     return kind
 
 
+def precision_of(kind: str = "auto", precision: str = "auto") -> str:
+    """The number format that `device` would work in here, without taking a device."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if computes_bfloat16(torch.device(_kind(kind))) else "float32"
+
+
 @contextlib.contextmanager
 def device(kind: str = "auto", precision: str = "auto") -> Iterator[Device]:
     """Hold a device for a job: CUDA if there, else MPS, else the CPU, unless ``kind`` says which.

@@ -4,8 +4,11 @@ Borders lie at multiples of a batch, so that a part's batches are those of the w
 row's, and the parts laid end to end are the bytes that one job would have written.
 """
 
+import os
 from collections.abc import Sequence
 from typing import TypeVar
+
+from eightfold.core.files import UserError, read_json
 
 BATCH = 64  # rows; what the network is run on at a time
 FILES_A_PART = 50_000  # of `auto`: minutes of one GPU, well above the half minute that a cluster's job costs by itself
@@ -32,6 +35,21 @@ def rows_of(rows: Rows, name: str | None) -> Rows:
 def names(parts: int) -> list[str]:
     """The parts by name; none where the work is not divided."""
     return [f"{part}_of_{parts}" for part in range(1, parts + 1)] if parts > 1 else []
+
+
+def one_format(identities: Sequence[str]) -> str:
+    """The number format that all parts were computed in, by the small files that lie beside them. Raises UserError for unlike
+    parts: `auto` takes what each node is fast at."""
+    found: dict[str, list[str]] = {}
+    for path in identities:
+        found.setdefault(read_json(path)["precision"], []).append(path)
+    if len(found) > 1:
+        parts = "; ".join(f"{name}: {len(paths)} ({paths[0]}, ...)" for name, paths in sorted(found.items()))
+        raise UserError(
+            f"{os.path.dirname(identities[0])}: the nodes computed its parts in unlike number formats ({parts}). Set "
+            "`device: {precision: float32}`, which every node can do, and run again"
+        )
+    return next(iter(found))
 
 
 def parts_for(files: int) -> int:

@@ -37,18 +37,25 @@ def choose_rows(which: str, table: pd.DataFrame, folds: str | os.PathLike | None
     return table.index[kept].to_numpy()
 
 
-def read_earlier(output: str | os.PathLike, wanted: Container[int], identity: str) -> dict[int, torch.Tensor]:
+def read_earlier(
+    output: str | os.PathLike, wanted: Container[int], identity: str, precision: str
+) -> dict[int, torch.Tensor]:
     """View: float32 (rows, width), for the views of ``wanted`` that lie in files beside ``output`` already.
 
     They are named as it is but for the range of views (views_1-3), and carry its ``identity``, which the range is no part of:
-    a view computed for a run of more or fewer epochs is as good. Files of another identity are left alone, and the log says so.
+    a view computed for a run of more or fewer epochs is as good. Files of another identity, or that a node of another number
+    format computed, are left alone, and the log says so.
     """
     output, found = Path(output), {}
     for path in sorted(output.parent.glob(re.sub(r"\d+-\d+", "*", output.name))):
         try:
             _, earlier = activations.read(path, identity)
+            computed_in = read_json(path.with_suffix(".json"))["precision"]
+            if computed_in != precision:
+                log.info("%s was computed in %s, not in %s; leaving it alone", path, computed_in, precision)
+                continue
             found |= {view: values for view, values in earlier.items() if view in wanted}
-        except UserError:
+        except (UserError, OSError):
             log.info("%s was made from something else; leaving it alone", path)
     return found
 
