@@ -2,7 +2,6 @@
 import atexit
 import os
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 from snakemake.persistence import RECORD_FORMAT_VERSION
@@ -126,10 +125,3 @@ def memory_mb(base):
 def minutes(base):
     """Time request that grows when a job is tried again; training goes on where the last attempt stopped."""
     return lambda wildcards, attempt: base * attempt
-
-
-def get_versions():
-    """The versions of what computes the results, read without importing it."""
-    names = ("snakemake", "torch", "torchvision", "numpy", "pandas", "pillow", "scikit-learn")
-    extras = {name: installed(name) for name in ("timm",) if f"{name}/" in plan.arch}
-    return {name: version(name) for name in names} | extras

@@ -71,6 +71,7 @@ rule model_card:
         manifest_identity="<data>/manifest.json",
         folds="<run>/folds.json",
         tables="<run>/review/tables.json",
+        stages=get_of_stages("stage.json"),
     output:
         card="<run>/model_card.md",
     log:
@@ -83,7 +84,7 @@ rule model_card:
         mem_mb=memory_mb(1000),
         runtime=minutes(10),
     params:
-        settings=plan.report_settings(get_versions()),
+        settings=plan.report_settings(),
         code=code("model_card.py"),
     message:
         "model card: what it is, how good it is, what it is not for"

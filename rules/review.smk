@@ -245,7 +245,7 @@ rule report:
         mem_mb=memory_mb(2000),
         runtime=minutes(10),
     params:
-        settings=plan.report_settings(get_versions()),
+        settings=plan.report_settings(),
         code=code("report.py"),
     message:
         "report: one page that holds all of it"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from eightfold.core import shards
+from eightfold.core import shards, software
 from eightfold.core.devices import precision_of
 from eightfold.core.files import file_digest, identity_of, write_json
 from eightfold.core.runtime import job, log
@@ -33,4 +33,4 @@ with job(snakemake):
         views = found | computed
         activations.write(made.activations, rows, {view: views[view] for view in wanted}, identity)
     record = {"digest": file_digest(made.activations), "made_from": identity, "images": len(rows)}
-    write_json(made.identity, record | {"precision": precision})
+    write_json(made.identity, record | {"precision": precision, "versions": software.versions()})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from eightfold.core import shards, tensors
+from eightfold.core import shards, software, tensors
 from eightfold.core.devices import device
 from eightfold.core.files import file_digest, identity_of, read_json, write_json
 from eightfold.core.runtime import job
@@ -41,4 +41,4 @@ with job(snakemake):
     # logits of each network: (views, rows, classes)
     tensors.save(made.logits, {"rows": torch.tensor(rows), **logits}, identity)
     record = {"digest": file_digest(made.logits), "images": len(rows)}
-    write_json(made.identity, record | {"precision": precision})
+    write_json(made.identity, record | {"precision": precision, "versions": software.versions()})

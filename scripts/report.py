@@ -12,7 +12,8 @@ def listed(files) -> list[str]:
 
 with job(snakemake):
     inputs = {name: listed(snakemake.input.get(name, [])) for name in report.INPUTS}
-    page = report.render(report.gather(inputs, snakemake.params.settings))
+    shown = report.gather(inputs, snakemake.params.settings)
+    page = report.render(shown)
     write_text(snakemake.output[0], page)
-    write_json(snakemake.output.config, snakemake.params.settings)
+    write_json(snakemake.output.config, {**snakemake.params.settings, "versions": shown["versions"]})
     log.info("%s: %.1f MB", snakemake.output[0], len(page.encode()) / 1e6)

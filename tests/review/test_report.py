@@ -14,7 +14,7 @@ import pytest
 from test_review import images_of
 
 from eightfold.core import wording
-from eightfold.core.files import write_json, write_table, write_text
+from eightfold.core.files import read_json, write_json, write_table, write_text
 from eightfold.review import plots, report, review, sheets
 
 EVIL = "<script>alert(1)</script>"
@@ -131,6 +131,7 @@ def make_run(root, folds=("0",), validated=True):
             write_table(folder / "history.csv", history.assign(accuracy=0.9 if validated else None))
             stage = {"stage": name, "fold": fold, "size": 64, "train": name, "epochs": 2, "lr": [1e-4, 1e-3, 0.01]}
             stage |= {"lr_source": EVIL, "train_loss": 0.35, "metrics": figure if validated else {}, "device": "cpu"}
+            stage["versions"] = {"torch": "2.0", EVIL: EVIL}
             stage |= {"images": {"train": 240, "valid": 60}, "precision": "float32"}
             write_json(folder / "stage.json", stage)
             write_json(folder / "lr_find.json", {"message": EVIL})
@@ -146,7 +147,6 @@ def make_run(root, folds=("0",), validated=True):
 SETTINGS = {
     "run": EVIL,
     "config": {"run": "x", "model": {"arch": "resnet34"}, "data": {"root": CLASSES[3]}},
-    "versions": {"torch": "2.0", EVIL: EVIL},
 }
 
 
@@ -315,6 +315,18 @@ def test_a_run_without_validation_says_so(tmp_path):
     text = " ".join(found.text.split())
     assert found.open == [] and "Not measured" in text and "None" not in text and "nan" not in text
     assert "There are no validation images" in text
+
+
+def test_stages_of_several_versions_are_named_with_what_each_made(tmp_path):
+    files = make_run(tmp_path, folds=("0", "1"))
+    assert (
+        "Not all stages were made by the same software" not in Page(report.render(report.gather(files, SETTINGS))).text
+    )
+    path = files["stages"][0]
+    write_json(path, read_json(path) | {"versions": {"torch": "1.9"}})
+    shown = Page(report.render(report.gather(files, SETTINGS))).text
+    assert "Not all stages were made by the same software" in shown
+    assert f"1.9: fold {path.parent.parent.name.removeprefix('fold')} {path.parent.name}; 2.0: " in shown
 
 
 def test_no_file_at_all_is_still_a_page():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 
+from eightfold.core import software
 from eightfold.core.devices import Device
 from eightfold.train.stage_record import Judged, describe_judged, describe_stage
 
@@ -18,6 +19,7 @@ def test_a_stage_is_named_with_its_images_and_what_computed_it():
         "train": "all",
         "precision": "bfloat16",
         "device": "cpu",
+        "versions": software.versions(),
         "images": {"train": 40, "valid": 10},
     }
 

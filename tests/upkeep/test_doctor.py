@@ -12,6 +12,8 @@ from pipeline import ROOT, changed
 
 from eightfold.config.plan import Plan
 from eightfold.config.resolve import resolve
+from eightfold.core import software
+from eightfold.core.files import write_json
 from eightfold.upkeep import disk_space, doctor
 
 
@@ -138,3 +140,20 @@ def test_images_in_an_archive_are_counted_and_arrays_in_one_file_are_no_lack(mon
     found = examined(monkeypatch, tmp_path, {"data": data, "model": model})
     assert found["data"].state == doctor.OK and "not counted yet" in found["data"].message
     assert found["disk"].state == doctor.NOTE
+
+
+def test_results_of_other_versions_and_weights_of_another_name_are_noted(monkeypatch, tmp_path):
+    config = {"run": "a", "model": {"arch": "resnet18", "weights": "DEFAULT"}}
+    monkeypatch.chdir(tmp_path)
+    plan, here = Plan(resolve(config)), software.versions()
+    weights = {"arch": "resnet18", "weights": "DEFAULT", "published": "resnet18-00000000.pth", "versions": here}
+    write_json(f"{plan.weights_folder}/weights.json", weights)
+    write_json("results/a/fold0/first/stage.json", {"versions": {**here, "torch": "1.0"}})
+    write_json("results/a/fold0/second/stage.json", {"versions": here})
+    versions, name = doctor._versions(plan)
+    assert versions.state == name.state == doctor.NOTE
+    assert f"torch (here is {here['torch']}) 1.0: results/a/fold0/first/stage.json; " in versions.message
+    assert "resnet18-00000000.pth" in name.message and "resnet18-f37072fd.pth" in name.message
+    write_json("results/a/fold0/first/stage.json", {"versions": here})
+    write_json(f"{plan.weights_folder}/weights.json", weights | {"published": "resnet18-f37072fd.pth"})
+    assert list(doctor._versions(plan)) == []

@@ -648,14 +648,14 @@ class Plan:
         }
         return _sorted({**what, "submission": self._submission_settings("gzip", "clip")})
 
-    def report_settings(self, versions: dict) -> dict:
+    def report_settings(self) -> dict:
         # What is asked of a finished run is no part of it.
         config = {key: value for key, value in self.config.items() if key not in ("predict", "tracking")}
-        return _sorted({"run": self.config["run"], "config": config, "versions": versions})
+        return _sorted({"run": self.config["run"], "config": config})
 
     def track_mlflow_settings(self) -> dict:
         """``store``: MLflow's database, one for all runs, so that it can set them side by side."""
-        config = self.report_settings({})["config"]
+        config = self.report_settings()["config"]
         return _sorted({"run": self.config["run"], "config": config, "store": "results/mlflow.db"})
 
     @property

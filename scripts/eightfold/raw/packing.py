@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eightfold.core import software
 from eightfold.core.files import UserError, digest
 from eightfold.inputs import pixels
 from eightfold.raw import images
@@ -53,4 +54,5 @@ def describe_pack(index: np.ndarray, data: str, settings: dict) -> dict:
     """
     content = digest([data, settings, index.tolist()])
     index_digest = pixels.index_digest(index)
-    return {"digest": content, "index": index_digest, "short_side": settings["short_side"], "images": len(index)}
+    described = {"digest": content, "index": index_digest, "short_side": settings["short_side"], "images": len(index)}
+    return described | {"versions": software.versions()}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
+from eightfold.core import software
 from eightfold.core.files import read_json
 from eightfold.core.wording import baseline_name, together
 from eightfold.review import loss_curve, pages, report_answer, report_stages
@@ -64,7 +65,7 @@ def timings(path: str | None) -> dict:
 
 
 def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
-    """Everything the page shows: of lists of paths by the names in INPUTS, and settings {run, config, versions}."""
+    """Everything the page shows: of lists of paths by the names in INPUTS, and settings {run, config}."""
     files = {name: [str(path) for path in files.get(name, [])] for name in INPUTS}
 
     def json_of(name: str) -> dict:
@@ -77,6 +78,7 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
     rejected = [row for path in files["rejected"] for row in table_rows(path)]
     times = timings(next(iter(files["timings"]), None))
     drawn = loss_curve.course(done)
+    made_by = report_stages.made_by(files["stages"])
     return {
         "run": settings["run"],
         "tiles": report_answer.headline(metrics, tables),
@@ -112,7 +114,8 @@ def gather(files: Mapping[str, Sequence[str]], settings: Mapping) -> dict:
         "timings": times,
         "config": yaml.safe_dump(settings.get("config") or {}, sort_keys=False, allow_unicode=True, width=100),
         "arch": together(((settings.get("config") or {}).get("model") or {}).get("arch")),
-        "versions": dict(settings.get("versions") or {}),
+        "versions": software.in_words(made_by),
+        "mixed": software.mixed(made_by),
     }
 
 

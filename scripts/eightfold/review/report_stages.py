@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from eightfold.core import software
 from eightfold.core.files import read_json
 from eightfold.core.wording import rate_text
 from eightfold.review.from_files import figures, number_of, table_rows
@@ -15,6 +16,13 @@ PLOTS = {
     "lr": ("Learning rate", "Learning rate per mini-batch."),
     "strength": ("Strength of the penalty", "Log loss of inner folds of the training images; the lowest is chosen."),
 }
+
+
+def made_by(paths: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """{package: {version: stages}}: of the software that made each stage, which may not be what makes the page."""
+    return software.by_version(
+        {"fold {} {}".format(*stage_key(path)): read_json(path).get("versions") or {} for path in paths}
+    )
 
 
 def stages(files: Mapping[str, Sequence[str]]) -> list[dict]:

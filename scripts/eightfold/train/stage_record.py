@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eightfold.core import software
 from eightfold.core.devices import Device
 from eightfold.net import scoring
 
@@ -33,6 +34,7 @@ def describe_stage(
         "train": stage["train"],
         "precision": device.precision,
         "device": device.device.type,
+        "versions": software.versions(),
         "images": {"train": len(train_rows), "valid": len(valid_rows)},
     }
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from eightfold.config.plan import Plan, installed
 from eightfold.config.racers import is_on_disk
+from eightfold.core import software
 from eightfold.core.files import UserError, checked, read_json
 from eightfold.core.listing import files_below
 from eightfold.upkeep.disk_space import count_all, images_of, needed
@@ -34,7 +35,7 @@ class Finding(NamedTuple):
 
 def examine(plan: Plan) -> Iterator[Finding]:
     """All findings about this machine and this run, from the quick looks to the slow one."""
-    for look in (_python, _pins, _folder, _device, _memory, _data, _weights, _disk, _results, _caches):
+    for look in (_python, _pins, _folder, _device, _memory, _data, _weights, _disk, _results, _versions, _caches):
         try:
             yield from look(plan)
         except UserError as error:
@@ -246,6 +247,29 @@ def _results(plan: Plan) -> Iterator[Finding]:
         )
     elif Path(plan.run, "metrics.json").is_file():
         yield Finding("answer", OK, f"{plan.run}: of this config, code and data")
+
+
+def _versions(plan: Plan) -> Iterator[Finding]:
+    """Whether what is there was made by the software that is here; an upgrade makes nothing again by itself."""
+    paths = [Path(plan.weights_folder, "weights.json"), *sorted(Path(plan.run).glob("fold*/*/stage.json"))]
+    paths += [Path(plan.pixels_folder(stage["size"]), "pixels.json") for stage in plan.stages.values()]
+    records = {str(path): read_json(path) for path in dict.fromkeys(paths) if path.is_file()}
+    made = {path: record["versions"] for path, record in records.items() if "versions" in record}
+    for line in software.mixed(software.by_version(made), software.versions()):
+        remedy = (
+            f"nothing is made again by itself; to have all made by these versions, delete {plan.run} and results/cache"
+        )
+        yield Finding("versions", NOTE, f"results by other versions: {line}", remedy)
+    weights = records.get(str(paths[0]), {})
+    if weights.get("published"):
+        from eightfold.net.published import published_file
+
+        now = published_file(weights["arch"], weights["weights"])
+        if now != weights["published"]:
+            message = (
+                f"the run starts from {weights['published']}; {weights['weights']} of {weights['arch']} is now {now}"
+            )
+            yield Finding("versions", NOTE, message, f"to start from that, delete {plan.weights_folder} and run again")
 
 
 def _caches(plan: Plan) -> Iterator[Finding]:
