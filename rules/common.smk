@@ -49,9 +49,10 @@ from eightfold.upkeep.check_first import hold_back
 from eightfold.upkeep import memory
 from eightfold.upkeep.gpu_limit import limit_gpus
 from eightfold.upkeep.lock import hold as hold_folder
-from eightfold.config.jobs import jobs_of, jobs_of_all_targets
+from eightfold.config.jobs import DIVIDED, jobs_of, jobs_of_all_targets
 from eightfold.config.plan import CACHE, Plan, installed
 from eightfold.core.provenance import code_digest
+from eightfold.core.shards import names
 
 try:
     config_files = [Path(path) for path in workflow.overwrite_configfiles] or [Path("config.yaml")]

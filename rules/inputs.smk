@@ -225,17 +225,37 @@ def get_quick_activations(suffix):
     return f"{plan.activations(plan.quick_stage, '')[0]}.{suffix}" if plan.has_test else []
 
 
+def get_outputs_of(name, values):
+    """The outputs of a job, by its rule and its wildcards."""
+    return [str(path).format_map(values) for path in getattr(rules, name).output]
+
+
+def get_timed_parts(name, values):
+    """The parts of a job that are timed. None where its result was joined from others than `shards` says now: to name their
+    benchmarks would ask for them beside the new ones, as soon as the work is done again."""
+    output, parts = get_outputs_of(name, values)[0], names(plan.shards)
+    made = memory.parts_of(output) if os.path.exists(output) else None
+    return parts if made in (None, parts) else []
+
+
 def get_benchmarks(wildcards):
     """The benchmark file of every job of the run but of the two that come after them, `timings` and `report`."""
-    found = [str(getattr(rules, name).benchmark).format_map(values) for name, values in jobs_of(plan)]
+    found = []
+    for name, values in jobs_of(plan):
+        if name in DIVIDED:
+            pattern = str(getattr(rules, f"{name}_part").benchmark)
+            found += [pattern.format_map({**values, "part": part}) for part in get_timed_parts(name, values)]
+        if not name.endswith("_part"):
+            found.append(str(getattr(rules, name).benchmark).format_map(values))
     # Where results lie in a store, Snakemake's pattern begins with its own copy of the store.
     return [path[path.index("results/") :] for path in found]
 
 
 def get_outputs():
-    """The patterns of the outputs of each rule whose jobs are timed."""
-    names = dict.fromkeys(name for name, _ in jobs_of(plan))  # a rule has thousands of jobs where the work is divided
-    return {name: [str(path) for path in getattr(rules, name).output] for name in names}
+    """The patterns of the outputs of each rule whose jobs are timed, divided or not."""
+    named = dict.fromkeys(name for name, _ in jobs_of(plan))  # a rule has thousands of jobs where the work is divided
+    named |= dict.fromkeys(f"{name}_part" for name in DIVIDED if name in named)
+    return {name: [str(path) for path in getattr(rules, name).output] for name in sorted(named)}
 
 
 # ---- what made the results that are there
@@ -244,9 +264,17 @@ def get_outputs():
 def get_made():
     """The outputs of each job of each target, by rule, as (rule, paths); not those in a store, which have no record beside them."""
     for name, values in jobs_of_all_targets(plan):
-        paths = [str(path).format_map(values) for path in getattr(rules, name).output]
+        paths = get_outputs_of(name, values)
         if not paths[0].startswith(".snakemake"):
             yield name, paths
+
+
+def get_joined():
+    """The outputs of each job that the work can be divided of, and those of its parts, as (paths, paths)."""
+    for name, values in jobs_of_all_targets(plan):
+        if name in DIVIDED:
+            parts = [get_outputs_of(f"{name}_part", {**values, "part": part}) for part in names(plan.shards)]
+            yield get_outputs_of(name, values), sum(parts, [])
 
 
 def recall_results():
@@ -258,6 +286,8 @@ def recall_results():
         changed = contents.changed_files(plan.contents, plan.root, plan.listed, contents.say_if_long)
         stale = ["manifest"] if changed else []
         recalled = memory.recall([paths for name, paths in get_made() if name not in stale], RECORD_FORMAT_VERSION)
+        for paths, parts in get_joined():
+            memory.divide(paths, parts, RECORD_FORMAT_VERSION)
         memory.forget([path for name, paths in get_made() if name in stale for path in paths], RECORD_FORMAT_VERSION)
     except OSError as error:
         refuse(f"{error}; what made the results has to be noted there")

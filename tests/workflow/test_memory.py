@@ -183,3 +183,34 @@ def test_an_edited_image_is_looked_at_anew_and_then_all_is_settled(finished, tmp
     image.write_bytes(info[:-4] + b"\0\0\0\0")  # the checksum of the last chunk, which holds nothing
     copy.run("look")
     assert "manifest" not in copy.planned("submission") and copy.planned("look") == {}
+
+
+# ---- parts of the work
+
+
+def test_another_number_of_parts_makes_nothing_again_and_parts_that_made_it_are_not_asked_for(finished, tmp_path):
+    copy = finished.copy(tmp_path / "checkout")
+    copy.configure(changed(shards=2))
+    assert set(copy.planned("submission")) <= {"timings", "report"}  # which show the config
+    copy.configure(changed(shards=2, tta={"views": 2}))
+    planned = copy.planned("submission")
+    assert (
+        planned["predict_part"] == 4
+        and planned["predict"] == 2
+        and not {"pixels", "activations", "train"} & set(planned)
+    )
+    copy.run("submission")
+    for number in (1, 3):
+        copy.configure(changed(shards=number, tta={"views": 2}))
+        assert set(copy.planned("submission")) <= {"timings", "report"}
+    copy.configure(changed(shards=3))
+    planned = copy.planned("submission")
+    assert planned["predict_part"] == 6 and not {"pixels", "pixels_part", "activations_part", "train"} & set(planned)
+
+
+def test_an_added_image_is_seen_by_all_parts_of_a_run_that_one_job_made(forgotten):
+    forgotten.configure(changed(shards=2))
+    assert set(forgotten.planned("submission")) <= {"timings", "report"}
+    picture("bars", 50).save(forgotten["pictures/train/bars/new.png"])
+    planned = forgotten.planned("submission")
+    assert planned["pixels_part"] == 2 and planned["activations_part"] == 4 and planned["train"] == 4

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from eightfold.config.plan import Plan
 from eightfold.core.shards import names
 
+DIVIDED = ("pixels", "activations", "activations_tuned", "predict")  # rules whose work has parts, by a rule <name>_part
+
 
 class Job(NamedTuple):
     """``wildcards``: by name, in the order in which they stand in the path of the rule's first output."""

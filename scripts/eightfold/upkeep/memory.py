@@ -12,6 +12,7 @@ How Snakemake names and writes a record is private to it, and only this module k
 import functools
 import json
 import os
+import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from pathlib import Path
@@ -46,6 +47,37 @@ def recall(jobs: Iterable[list[str]], version: int, folder: Path = FOLDER) -> Re
         ):
             _recall_job(folder, outputs, there, version, done)
     return done
+
+
+def divide(outputs: Iterable[str], parts: list[str], version: int, folder: Path = FOLDER) -> None:
+    """Have Snakemake remember what is there as joined from ``parts``, whichever it was joined from: no result depends on that.
+
+    Otherwise it would take another number of parts for other inputs, and make all that lies below again. A part has gone when its
+    whole is there, and depends on what the whole depends on.
+    """
+    for path in filter(os.path.exists, outputs):
+        kept = _read(_place(folder / "metadata", path))
+        if not _usable(kept) or kept.get("input") is None or not kept.get("endtime"):
+            continue
+        alone = [name for name in kept["input"] if ".parts/" not in name]
+        if kept["input"] != (inputs := sorted(alone + parts)):
+            _write(folder, path, {**kept, "input": inputs}, version, kept["endtime"])
+        checksums = {name: kept["input_checksums"][name] for name in alone if name in kept["input_checksums"]}
+        of_a_part = {"params": kept["params"], "input": alone, "input_checksums": checksums}
+        for part in (part for part in parts if not os.path.exists(part)):
+            before = _read(_place(folder / "metadata", part)) or {}
+            if any(before.get(key) != value for key, value in of_a_part.items()):
+                _write(folder, part, of_a_part, version, kept["endtime"])
+
+
+def parts_of(output: str) -> list[str] | None:
+    """The parts that a file was joined from, as "1_of_2", ..., by the record beside it; none where one job made it whole.
+    None where there is no record."""
+    record = _read(record_path(output))
+    if record is None:
+        return None
+    found = {match[1] for path in record["input"] if (match := re.search(r"\.parts/(\d+_of_\d+)\b", path))}
+    return sorted(found, key=lambda name: int(name.partition("_")[0]))
 
 
 def forget(outputs: Iterable[str], version: int, folder: Path = FOLDER) -> None:
@@ -132,11 +164,13 @@ def _longest_name() -> int:
     return os.pathconf(".", "PC_NAME_MAX") or 255
 
 
-def _write(folder: Path, path: str, record: dict, version: int) -> None:
+def _write(folder: Path, path: str, record: dict, version: int, endtime: float | None = None) -> None:
+    """``endtime``: when the file was finished; None for the time that it has now."""
     place = _place(folder / "metadata", path)
     place.parent.mkdir(parents=True, exist_ok=True)
     (folder / "incomplete").mkdir(exist_ok=True)  # without it Snakemake takes its folder for one of an old version
-    record = {**record, "record_format_version": version, "incomplete": False, "endtime": os.stat(path).st_mtime}
+    endtime = os.stat(path).st_mtime if endtime is None else endtime
+    record = {**record, "record_format_version": version, "incomplete": False, "endtime": endtime}
     temporary = place.with_name(f"{place.name}.{os.getpid()}")
     temporary.write_text(json.dumps(record), encoding="utf-8")
     os.replace(temporary, place)
