@@ -214,3 +214,11 @@ def test_an_added_image_is_seen_by_all_parts_of_a_run_that_one_job_made(forgotte
     picture("bars", 50).save(forgotten["pictures/train/bars/new.png"])
     planned = forgotten.planned("submission")
     assert planned["pixels_part"] == 2 and planned["activations_part"] == 4 and planned["train"] == 4
+
+
+def test_notes_beside_the_images_and_the_root_written_otherwise_make_nothing_again(finished, tmp_path):
+    copy = finished.copy(tmp_path / "checkout")
+    copy["pictures/notes.txt"].write_text("a word to myself")
+    assert copy.planned("submission") == {}
+    copy.configure(changed(data={"root": str(copy["pictures"])}))
+    assert set(copy.planned("submission")) <= {"report"}  # which shows the config

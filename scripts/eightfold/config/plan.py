@@ -15,7 +15,7 @@ from typing import NamedTuple
 from eightfold.config.racers import TOGETHER, Racer, racers_of
 from eightfold.config.schedules import stage_epochs
 from eightfold.core.files import UserError, digest, fingerprint
-from eightfold.core.listing import Entry, entries_below, files_below, listing_digest
+from eightfold.core.listing import Entry, data_files, files_below, listing_digest
 from eightfold.core.shards import names, parts_for
 
 CACHE = "results/cache"
@@ -49,6 +49,15 @@ def _sorted(value):
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
+def _root(root: str | None) -> str | None:
+    """The data root as it is written shortest: the same folder, written otherwise, is the same data."""
+    if not root:
+        return root
+    root = os.path.normpath(root)
+    inside = os.path.relpath(root)
+    return root if os.path.isabs(root) and inside.startswith(os.pardir) else inside
 
 
 def _key(*parts) -> str:
@@ -89,12 +98,13 @@ class Plan:
     def root(self) -> str:
         if self.is_kaggle:
             return f"{self.kaggle_folder}/data"
-        return DEMO_ROOT if self.is_demo else self.config["data"]["root"]
+        return DEMO_ROOT if self.is_demo else self.data["root"]
 
     @property
     def data(self) -> dict:
         """The part of the config that says what the data are; where to submit to is none of it."""
         data = self.config["data"]
+        data = {**data, "root": _root(data["root"])}
         return data if self.is_kaggle else {k: v for k, v in data.items() if k not in ("competition", "layout")}
 
     @property
@@ -111,7 +121,7 @@ class Plan:
     @cached_property
     def listed(self) -> list[Entry]:
         """The files of the data root, sorted; not of data that the workflow itself brings."""
-        return [] if self.is_demo or self.is_kaggle else sorted(entries_below(self.root))
+        return [] if self.is_demo or self.is_kaggle else data_files(self.data)
 
     @property
     def contents(self) -> str:
@@ -690,6 +700,16 @@ class Plan:
 
     def check(self) -> None:
         """Raise UserError for a config that contradicts itself in ways only the plan can tell, or whose data are not there."""
+        results = os.path.realpath("results")
+        if (
+            not self.is_demo
+            and not self.is_kaggle
+            and os.path.commonpath([results, real := os.path.realpath(self.root)]) == real
+        ):
+            raise UserError(
+                f"data.root: {self.config['data']['root']} holds this workflow's own folder results, so that each run would change "
+                "its data; move the images into a folder of their own"
+            )
         _ = self.manifest_settings  # lists the data
         _ = self.racers  # names them
         for _, weights in self.starting_networks:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,9 @@ from eightfold.core.files import UserError, digest, file_digest, fingerprint
 LITTER = frozenset(
     {"Thumbs.db", "desktop.ini", "__MACOSX"}
 )  # left by Windows and macOS; hidden names (.DS_Store) go too
+NOTES = frozenset(
+    {".txt", ".md", ".rst", ".pdf", ".html", ".docx", ".log", ".ipynb", ".py", ".sh"}
+)  # no images, no tables
 LARGE = 64 * 2**20  # bytes, a tenth of a second to read
 
 
@@ -55,6 +58,13 @@ def entries_below(root: str | os.PathLike) -> Iterator[Entry]:
                 folders.append((name + "/", entry.path, inner))
             else:
                 yield Entry(name, *_size_and_time(entry))
+
+
+def data_files(data: Mapping) -> list[Entry]:
+    """The files below the ``root`` of a config's data, sorted, but for notes of people, unless the config names them."""
+    named = {os.path.normpath(value) for value in data.values() if isinstance(value, str)}
+    found = entries_below(data["root"])
+    return sorted(e for e in found if os.path.splitext(e.name)[1].lower() not in NOTES or e.name in named)
 
 
 def listing_digest(root: str | os.PathLike, entries: Iterable[Entry] | None = None) -> str:
