@@ -8,7 +8,7 @@ import sys
 from base64 import urlsafe_b64decode
 
 import pytest
-from pipeline import Checkout, changed, changed_stage, picture
+from pipeline import Checkout, changed, changed_stage, draw_image
 
 DECIDES = ("rule", "params", "input", "input_checksums", "record_format_version", "incomplete", "endtime")
 RUN = "results/tiny"
@@ -64,7 +64,7 @@ def test_a_changed_key_makes_again_what_depends_on_it_and_nothing_else(finished,
 
 
 def test_an_added_image_is_seen(forgotten):
-    picture("bars", 50).save(forgotten["pictures/train/bars/new.png"])
+    draw_image("bars", 50).save(forgotten["pictures/train/bars/new.png"])
     assert {"manifest", "pixels", "train", "write_submission"} <= set(forgotten.planned("submission"))
 
 
@@ -211,7 +211,7 @@ def test_another_number_of_parts_makes_nothing_again_and_parts_that_made_it_are_
 def test_an_added_image_is_seen_by_all_parts_of_a_run_that_one_job_made(forgotten):
     forgotten.configure(changed(shards=2))
     assert set(forgotten.planned("submission")) <= {"timings", "report"}
-    picture("bars", 50).save(forgotten["pictures/train/bars/new.png"])
+    draw_image("bars", 50).save(forgotten["pictures/train/bars/new.png"])
     planned = forgotten.planned("submission")
     assert planned["pixels_part"] == 2 and planned["activations_part"] == 4 and planned["train"] == 4
 
