@@ -50,7 +50,7 @@ def network() -> nets.Net:
     torch.manual_seed(0)
     early = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), StochasticDepth(0.2))
     late = nn.Sequential(nn.Conv2d(8, 12, 3, 2, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU())
-    return nets.Net(trunks.Trunk(early, late, 12), heads.head(12, 2, 7)).double()
+    return nets.Net(trunks.TorchvisionTrunk(early, late, nn.Flatten(), 24), heads.head(24, 2, 7)).double()
 
 
 def images(rows: np.ndarray, view: int) -> torch.Tensor:

@@ -144,7 +144,7 @@ def emptied(path: Path, other: bytes) -> None:
 
 def _resume(folder: Path) -> Path:
     """The resume file of a training that was broken off."""
-    net = heads.head(4, 2, 1)
+    net = heads.head(8, 2, 1)
     stepper = Stepper(net, CPU, False)
     stepper(torch.randn(6, 8), torch.tensor([0, 1, 0, 1, 0, 1]), [0.1], 3)
     path = folder / "resume.safetensors"
@@ -154,7 +154,7 @@ def _resume(folder: Path) -> Path:
 
 
 def _read_resume(path: Path):
-    net = heads.head(4, 2, 1)
+    net = heads.head(8, 2, 1)
     return read_state(path, net, Stepper(net, CPU, False), Average("none", 0.0), "identity")
 
 

@@ -124,7 +124,7 @@ def test_other_errors_are_not_taken_for_lack_of_memory():
 
 @pytest.mark.parametrize("words", WORDS[1:])
 def test_predictions_are_the_same_when_the_batch_had_to_shrink(words):
-    net = heads.head(6, 2, 1).eval()
+    net = heads.head(12, 2, 1).eval()
 
     class Short(torch.nn.Module):
         def forward(self, x):

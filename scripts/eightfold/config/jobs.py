@@ -44,7 +44,7 @@ def jobs_of_all_targets(plan: Plan) -> list[Job]:
     for stage in plan.trained_stages:
         for fold in plan.finder_folds:
             every += [Job(rule, {"fold": fold, "stage": stage}) for rule in ("find_lr", "draw_lr_find")]
-    every += _of_quick(plan)
+    every += [*_of_quick(plan), *_of_trunks(plan)]
     return list({(job.rule, *job.wildcards.values()): job for job in every}.values())
 
 
@@ -53,6 +53,17 @@ def _of_quick(plan: Plan) -> Iterator[Job]:
     _, kind, key = plan.activations_folder(size, 0, 0).rsplit("-", 2)
     yield from _in_parts(plan, "activations", kind=kind, key=key, first=0, last=0)
     yield from (Job("fit_linear", {"fold": fold, "stage": stage}) for fold in plan.folds)
+
+
+def _of_trunks(plan: Plan) -> Iterator[Job]:
+    yield from (Job("weights", {"key": key}) for key in plan.starting_weights)
+    for racer in plan.racers if plan.held_out else []:
+        for path in plan.activations_of_racer(racer):
+            _, kind, key = path.rpartition("/")[0].rsplit("-", 2)
+            yield from _in_parts(plan, "activations", kind=kind, key=key, first=0, last=0)
+        yield from (Job("fit_linear_of_trunk", {"racer": racer, "fold": fold}) for fold in plan.held_out)
+    if plan.held_out:
+        yield Job("compare_trunks", {})
 
 
 def _in_parts(plan: Plan, rule: str, **wildcards) -> Iterator[Job]:
