@@ -11,7 +11,7 @@ from typing import NamedTuple
 from eightfold.core.files import UserError
 
 QUALITIES = ("quick", "good", "best")
-# Labelled images below which no stage trains all layers: on ants and bees (245) they add nothing to the heads (README.md).
+# Labelled images below which no stage trains all layers: on ants and bees (245) they add nothing to the heads (docs/results.md).
 FEW, FEW_OF_A_CLASS = 500, 10
 SOME = 2000  # labelled images below which a stage of all layers has 1 + 2 epochs, from which on 1 + 2 + 4 (docs/faq.md)
 FOLDS = 5
