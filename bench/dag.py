@@ -3,6 +3,11 @@
 This workflow, on 24 images, divided into so many parts and folds that it has about so many jobs, is dry-run: Snakemake
 builds its graph, asks our rules for every job's inputs, params and resources, and prints the jobs. One JSON line each: jobs,
 parts, folds, seconds of the processor and by the clock, peak megabytes of memory.
+
+What grows with the square is one line of Snakemake 9 (`DAG.update`: `file in job.input`), which compares each file that a job
+reads with every input of the job that makes it: N parts that read what another job joined from N parts cost N times N. Here
+that is the pixels, joined from 3 N files, of which each job of activations and predictions reads 3: under a profiler a tenth of
+the time at 200 parts and 12 folds (7,926 jobs).
 """
 
 import json
