@@ -52,7 +52,7 @@ onsuccess:
 
 
 onerror:
-    print("What is finished stays finished: fix the cause and run the same command again.")
+    print("What is finished stays finished: fix the cause, if there is one, and run the same command again.")
     last_words(closing_failure([log] if isinstance(log, str) else log))
 
 

@@ -132,8 +132,9 @@ class Checkout:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("SNAKEMAKE")}
         return {**kept, "XDG_CACHE_HOME": str(self.folder / ".cache"), "PYTHONUNBUFFERED": "1"}
 
-    def start(self, *words: str, **options) -> subprocess.Popen:
+    def start(self, *words: str, start_new_session: bool = False, **options) -> subprocess.Popen:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        pipes |= {"start_new_session": start_new_session}
         return subprocess.Popen(
             self.command(*words, **options), cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, **pipes
         )

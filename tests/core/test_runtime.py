@@ -98,15 +98,35 @@ def test_progress_writes_no_bar_where_there_is_no_terminal(tmp_path):
     assert "counting: 3 of 3 images" in log
 
 
-def test_asked_to_end_it_ends(tmp_path):
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_end_it_ends_and_says_how_to_go_on(tmp_path, asked):
     process = start(tmp_path, "with job('logs/a.log'):\n    open('up', 'w')\n    time.sleep(60)\n")
     wait_for((tmp_path / "up").exists)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 143
-    process.communicate()
+    process.send_signal(asked)
+    assert process.wait(20) == 128 + asked
+    console, log = process.communicate()[1], (tmp_path / "logs/a.log").read_text()
+    assert "Traceback" not in console + log and "the same command goes on" in console and "done in" not in log
+    assert log.splitlines()[-1].split(" ", 1)[1].startswith(runtime.ASKED)
 
 
-def test_asked_to_end_in_a_loop_it_ends_at_a_step_however_often_it_is_asked(tmp_path):
+@pytest.mark.parametrize("of", ["a job", "anything else"])
+def test_a_job_that_still_imports_ends_without_a_traceback(tmp_path, of):
+    """Torch takes seconds. Snakemake's own process keeps its KeyboardInterrupt, by which it stops in good order."""
+    given = "from types import SimpleNamespace\nsnakemake = SimpleNamespace(params={})\n" if of == "a job" else ""
+    program = f"{given}import sys, time\nsys.path.insert(0, {SCRIPTS!r})\nimport eightfold\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{program}open('up', 'w')\ntime.sleep(60)\n"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for((tmp_path / "up").exists)
+    process.send_signal(signal.SIGINT)
+    assert ("Traceback" in process.communicate(timeout=20)[1]) == (of != "a job")
+
+
+@pytest.mark.parametrize("asked", ["SIGTERM", "SIGINT"])
+def test_asked_to_end_in_a_loop_it_ends_at_a_step_however_often_it_is_asked(tmp_path, asked):
     """The death of a parent with many threads is told once for each of them: the second must not cut the saving short."""
     body = """
 with job('logs/a.log'):
@@ -121,9 +141,9 @@ with job('logs/a.log'):
 """
     process = start(tmp_path, body)
     wait_for((tmp_path / "up").exists)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.Signals[asked])
     wait_for((tmp_path / "saving").exists)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.Signals[asked])
     assert process.wait(20) == 143 and (tmp_path / "saved").exists()
     process.communicate()
 

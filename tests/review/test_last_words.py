@@ -1,6 +1,7 @@
 """The last words on the terminal."""
 
 from eightfold.core.files import write_json, write_text
+from eightfold.core.runtime import ASKED
 from eightfold.review.last_words import failure, summary
 
 
@@ -60,3 +61,13 @@ def test_a_failure_ends_with_the_line_that_matters(tmp_path):
         f"Log: {tmp_path / 'defect.log'}",
     ]
     assert failure([tmp_path / "gone.log"]) == ""
+
+
+def test_a_job_that_was_asked_to_end_did_not_fail(tmp_path):
+    """What stands last is what `core.runtime.job` and the training loop write there (tests/workflow/test_kills.py)."""
+    write_text(tmp_path / "a.log", f"12:00:00 saved x.resume after step 3 of 9; ...\n12:00:00 {ASKED}: ...\n")
+    write_text(tmp_path / "b.log", "12:00:00 done in 3 s\n")
+    named = "".join(f"    log: {tmp_path / name} (check log file(s))\n" for name in ("a.log", "b.log"))
+    write_text(tmp_path / "snakemake.log", f"Error in rule train:\n{named}")
+    first, last = failure([tmp_path / "snakemake.log"]).splitlines()
+    assert first == "saved x.resume after step 3 of 9; ..." and "same command" in last and "Interrupted" in last

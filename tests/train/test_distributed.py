@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
         time.sleep(0.02)
     process.terminate()
     told = process.communicate(timeout=600)[0]
-    assert process.returncode != 0 and "asked to end: saved" in told, told
+    assert process.returncode != 0 and "long-2.resume after step" in told, told
     train(folder, 2, "long")
     assert int(re.search(r"resuming at step (\d+)", (folder / "log").read_text())[1]) >= 3
     train(folder, 4, "small")

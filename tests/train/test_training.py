@@ -240,8 +240,9 @@ def test_broken_off_at_any_step_and_resumed_it_ends_in_the_same_bits(tmp_path, s
     assert same(resumed, whole) and without_seconds(found) == without_seconds(expected)
 
 
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("step", range(9))
-def test_asked_to_end_at_any_step_it_saves_that_step(tmp_path, monkeypatch, step):
+def test_asked_to_end_at_any_step_it_saves_that_step(tmp_path, monkeypatch, step, asked):
     whole = head()
     expected = trained(whole, tmp_path / "whole")
     calls = 0
@@ -250,17 +251,17 @@ def test_asked_to_end_at_any_step_it_saves_that_step(tmp_path, monkeypatch, step
         nonlocal calls
         if view > 0:
             if calls == step:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), asked)
             calls += 1
         return vectors(rows, view)
 
     monkeypatch.setattr(runtime, "_terminated", False)
-    before = signal.signal(signal.SIGTERM, runtime._on_sigterm)
+    before = signal.signal(asked, runtime._on_sigterm)
     try:
         with pytest.raises(SystemExit) as end:
             trained(head(), tmp_path, source=asking)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(asked, before)
     assert end.value.code == 143
     assert tensors.notes(tmp_path / "resume.safetensors")["step"] == step + 1
     monkeypatch.setattr(runtime, "_terminated", False)

@@ -1,6 +1,9 @@
 """Killed at chosen moments, the workflow goes on and ends in the same bytes. The long version: `make torture`."""
 
+import os
+import re
 import shutil
+import signal
 import sys
 import time
 
@@ -8,6 +11,7 @@ import pytest
 from pipeline import Checkout, changed
 from torture import kills
 
+from eightfold.core import tensors
 from eightfold.upkeep import lock
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel for the death of an orphan")
@@ -50,6 +54,29 @@ def test_killed_between_a_stages_end_and_snakemakes_note_of_it_no_epoch_is_done_
     # The next job that reads the stage has no use for it.
     late.run("results/late/fold0/moving/stage.json")
     assert resumable() == {"moving"}
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_a_ctrl_c_saves_the_step_and_says_how_to_go_on(tmp_path, asked):
+    """As a terminal sends it: to Snakemake and to its jobs at once."""
+    stopped = Checkout.new(tmp_path / "stopped")
+    stage = {"name": "whole", "size": 32, "train": "all", "cycles": 20, "lr": 1e-6}
+    stopped.configure(changed(recipe=[stage], batch_size=6))
+    target, log = "results/tiny/fold0/whole/stage.json", stopped["results/tiny/logs/fold0/whole.train.log"]
+    process = stopped.start(target, start_new_session=True)
+    ends = time.monotonic() + 120
+    while not (log.exists() and "epoch 1:" in log.read_text()):
+        assert process.poll() is None and time.monotonic() < ends
+        time.sleep(0.02)
+    os.killpg(process.pid, asked)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode != 0 and "Traceback" not in output + log.read_text()
+    assert output.rstrip().endswith("Run the same command again to go on.")
+    step = int(re.search(r"saved \S+ after step (\d+) of", log.read_text())[1])
+    [resume] = stopped["results/tiny/.resume"].glob("*.whole.*.safetensors")
+    assert tensors.notes(resume)["step"] == step == len(tensors.notes(resume)["batches"])
+    stopped.run(target)
+    assert f"resuming at step {step} from" in log.read_text()
 
 
 # ---- two at once

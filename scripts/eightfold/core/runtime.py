@@ -21,15 +21,16 @@ log = logging.getLogger("eightfold")
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names of mallopt(3)
 _terminated = False
+ASKED = "asked to end"  # the last line of such a job's log begins with it
 
 
 def terminated() -> bool:
-    """Whether this process was asked to end (SIGTERM: a time limit, a pre-emption, a dead Snakemake)."""
+    """Whether this process was asked to end (SIGTERM: a time limit, a pre-emption, a dead Snakemake; SIGINT: a Ctrl-C)."""
     return _terminated
 
 
 def _on_sigterm(signum, frame) -> None:
-    """The first SIGTERM counts. When a parent of many threads dies, the kernel sends one for each of them."""
+    """The first SIGTERM or SIGINT counts. When a parent of many threads dies, the kernel sends one for each of them."""
     global _terminated
     if _terminated:
         return
@@ -53,7 +54,7 @@ def rank() -> int:
 
 @contextlib.contextmanager
 def stops_at_a_step() -> Iterator[None]:
-    """Within the block SIGTERM only sets ``terminated()``: a loop that looks at it can save its state, then exit.
+    """Within the block SIGTERM and SIGINT only set ``terminated()``: a loop that looks at it can save its state, then exit.
 
     Elsewhere the process exits at once.
     """
@@ -124,7 +125,7 @@ def _of_the_disk(error: Exception) -> str:
 
 @contextlib.contextmanager
 def job(of) -> Iterator[None]:
-    """Run a script's work: messages go to its log and the console, SIGTERM ends it, errors are reported in one line.
+    """Run a script's work: messages go to its log and the console, SIGTERM or SIGINT ends it, errors are reported in one line.
 
     ``of``: the script's object ``snakemake``; what made its outputs is then written beside them. Or the path of a log.
     A UserError is a message for a person: it is shown without a traceback. Any other exception is a defect: its
@@ -132,7 +133,8 @@ def job(of) -> Iterator[None]:
     """
     _die_with_parent()
     keep_freed_memory()
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    for asked in (signal.SIGTERM, signal.SIGINT):  # SIGINT: a Ctrl-C reaches every process of the terminal
+        signal.signal(asked, _on_sigterm)
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(logging.Formatter("\r\x1b[K%(message)s" if _on_terminal() else "%(message)s"))  # over a bar
     log.handlers = [console]
@@ -161,6 +163,10 @@ def job(of) -> Iterator[None]:
     except UserError as error:
         log.error("Error: %s\nLog: %s", error, log_path)
         sys.exit(1)
+    except SystemExit:
+        if terminated() and not rank():
+            log.info("%s: the same command goes on from what is finished", ASKED)
+        raise
     except Exception as error:
         message = _of_the_disk(error)
         log.error("%s\nLog: %s", f"Error: {message}" if message else traceback.format_exc(), log_path)

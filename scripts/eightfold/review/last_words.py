@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eightfold.core.files import UserError, read_json
+from eightfold.core.runtime import ASKED
 from eightfold.core.wording import baseline_name, share_error
 
 
@@ -51,19 +52,27 @@ def summary(run: str | os.PathLike, new: str | os.PathLike | None = None) -> str
 
 
 def failure(snakemake_logs: Sequence[str | os.PathLike]) -> str:
-    """What the jobs that failed said last, and where: from the logs that Snakemake's own log names as those of errors."""
+    """What the jobs that failed said last, and where: from the logs that Snakemake's own log names as those of errors.
+
+    Of jobs that were only asked to end (Ctrl-C, SIGTERM): that they were, and how to go on.
+    """
     text = ""
     for path in snakemake_logs:
         with contextlib.suppress(OSError):
             text += Path(path).read_text(encoding="utf-8", errors="replace")
     named = re.findall(r"^ +log: (.+?) \(check log file", text, flags=re.MULTILINE)
-    lines = []
+    lines, asked = [], False
     for path in dict.fromkeys(path for one in named for path in one.split(", ")):
         try:
             said = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             continue
         said = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in said if line.strip() and not line.startswith("Log: ")]
+        if said and said[-1].startswith((ASKED, "done in ")):  # done, but asked before its process had ended
+            asked = True
+            lines += [line for line in said[-2:-1] if line.startswith("saved ")]
+            continue
         errors = [line for line in said if line.startswith("Error: ")]
         lines += [*(errors or said)[-1:], f"Log: {path}"]
+    lines += ["Interrupted: what is finished stays finished. Run the same command again to go on."] if asked else []
     return "\n".join(lines)

@@ -41,11 +41,11 @@ def train(
 
     stage: name, augment, first_view, cycles, cycle_len, cycle_mult, and its options (min_steps, regularise, averaging),
     each off where absent. lrs: the rate of each of `nets.rate_groups` at the start of a cycle. resume: the file that holds
-    an unfinished stage; written each epoch and on SIGTERM, refused unless it carries ``identity``. snapshot: called with the
+    an unfinished stage; written each epoch and on SIGTERM or SIGINT, refused unless it carries ``identity``. snapshot: called with the
     number of each cycle, from 1, when its last epoch has ended. ranks: the processes that train this stage together, each
     of which calls this; the first alone writes.
 
-    Raises UserError when the loss is not a number, naming step, rate and images; SystemExit after SIGTERM.
+    Raises UserError when the loss is not a number, naming step, rate and images; SystemExit after SIGTERM or SIGINT.
     """
     net, source, targets, train_rows = setting.net, setting.source, setting.targets, setting.train_rows
     batch_size, seed, device, bn_freeze = how
@@ -113,7 +113,7 @@ def train(
                 write_state(resume, net, stepper, average, records, step + 1, identity)
             if ranks.any(terminated(), device):
                 write_state(resume, net, stepper, average, records, step + 1, identity)
-                log.info("asked to end: saved %s after step %d; run again to go on from there", resume, step)
+                log.info("saved %s after step %d of %d; training goes on from there", resume, step + 1, total)
                 raise SystemExit(143)
             if records.best.over:
                 break
