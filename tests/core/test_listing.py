@@ -1,11 +1,16 @@
 """What counts as data below a data root, and how a root may be written."""
 
+import os
+import signal
+import time
+
 import pytest
 
 from eightfold.config.plan import Plan
 from eightfold.config.resolve import resolve
+from eightfold.core import contents, listing
 from eightfold.core.files import UserError
-from eightfold.core.listing import data_files
+from eightfold.core.listing import data_files, files_below
 
 
 @pytest.fixture(autouse=True)
@@ -14,6 +19,20 @@ def here(monkeypatch, tmp_path):
     (tmp_path / "beside").mkdir()
     (tmp_path / "work" / "data" / "train" / "a.png").write_bytes(b"a")
     monkeypatch.chdir(tmp_path / "work")
+
+
+@pytest.fixture
+def at_most_20_s():
+    """Who opens a pipe waits for its other end, and /dev/zero has none."""
+
+    def stop(signum, frame):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def plan_of(root, **data) -> Plan:
@@ -59,3 +78,69 @@ def test_a_root_within_the_results_is_not(tmp_path):
     plan = plan_of("results/cache/mine", sample_submission="s.csv")
     plan.check()
     assert plan.root == "results/cache/mine"
+
+
+LITTER = ["@eaDir/a/x.png", "$RECYCLE.BIN/x.png", ".ipynb_checkpoints/x-checkpoint.png", "__MACOSX/x.png", "._x.png"]
+LITTER += [
+    "Thumbs.db",
+    "Desktop.ini",
+    "System Volume Information/x.png",
+    "#recycle/x.png",
+    "lost+found/x.png",
+    ".DS_Store",
+]
+
+
+@pytest.mark.parametrize("place", ["", "train/", "train/kind/"])
+def test_what_systems_leave_behind_is_nobodys_data(tmp_path, place):
+    folder = tmp_path / "work" / "data"
+    for name in LITTER:
+        path = folder / place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"a")
+    assert [name for name, _ in files_below(folder)] == ["train/a.png"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".png"])
+def test_pipes_devices_and_what_may_not_be_read_do_not_stop_the_parsing(tmp_path, suffix, at_most_20_s, monkeypatch):
+    folder = tmp_path / "work" / "data"
+    os.mkfifo(folder / f"pipe{suffix}")
+    (folder / f"zero{suffix}").symlink_to("/dev/zero")
+    (folder / f"locked{suffix}").write_text("a")
+    (folder / f"loop{suffix}").symlink_to(f"loop{suffix}")
+    whole = listing.file_digest
+
+    def locked(path, *algorithm):  # as for a user who may not: the tests may run as root
+        if "locked" in str(path):
+            raise PermissionError(13, "Permission denied", path)
+        return whole(path, *algorithm)
+
+    monkeypatch.setattr(listing, "file_digest", locked)
+    monkeypatch.setattr(contents, "file_digest", locked)
+    plan = plan_of("data")
+    before = plan.manifest_settings
+    assert {entry.name: entry.size for entry in plan.listed} == {
+        **{f"{name}{suffix}": -1 for name in ("pipe", "zero", "loop")},
+        f"locked{suffix}": 1,
+        "train/a.png": 1,
+    }
+    contents.write_index(tmp_path / "index", "data", plan.listed, {}, lambda items, *_: items)
+    assert contents.changed_files(tmp_path / "index", "data", plan.listed, lambda items, *_: items) == []
+    (folder / "train" / "b.png").write_bytes(b"b")
+    assert plan_of("data").manifest_settings != before
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_of_a_huge_table_a_sample_is_read(tmp_path, suffix):
+    path = tmp_path / "work" / "data" / f"huge{suffix}"
+    with open(path, "wb") as file:
+        file.truncate(2**40)
+    began = time.process_time()
+    first = plan_of("data").manifest_settings
+    assert time.process_time() - began < 2
+    with open(path, "r+b") as file:
+        file.write(b"changed")
+    assert plan_of("data").manifest_settings != first
+    listed = data_files({"root": "data"})
+    contents.write_index(tmp_path / "index", "data", listed, {}, lambda items, *_: items)
+    assert time.process_time() - began < 4

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -126,6 +127,28 @@ def test_links_pipes_and_giants(odd):
     assert read == {"plain.png", "wrong_suffix.gif", "UPPER.PNG", "link.png", "hard_link.png"}
     assert "cannot be read" in reasons["dangling.png"] and "cannot be read" in reasons["loop.png"]
     assert "no plain file" in reasons["pipe.png"] and "bytes, more than" in reasons["sparse.png"]
+
+
+LITTER = ["@eaDir", "$RECYCLE.BIN", ".ipynb_checkpoints", "__MACOSX", "#recycle", "System Volume Information"]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_what_systems_leave_behind_is_neither_a_class_nor_a_row(tmp_path, zipped):
+    inside = {
+        f"{kind}/{n}.png": corpus.saved(np.full((9, 9, 3), 9 * int(n), np.uint8), "PNG") for kind in "ab" for n in "12"
+    }
+    inside |= {f"{folder}{name}/x.png": corpus.PNG for folder in ("", "a/") for name in LITTER}
+    inside |= {f"{folder}{name}": b"junk" for folder in ("", "b/") for name in ("._1.png", "Thumbs.db", "desktop.ini")}
+    for name, content in inside.items():
+        path = tmp_path / "train" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    if zipped:
+        shutil.make_archive(str(tmp_path / "train"), "zip", tmp_path / "train")
+        shutil.rmtree(tmp_path / "train")
+    built = manifest.build(settings(tmp_path, train="train.zip" if zipped else "train", bad_images="fail"))
+    assert built.info["classes"] == ["a", "b"] and built.rejected.empty
+    assert built.table["path"].tolist() == [f"train{'.zip' * zipped}/{kind}/{n}.png" for kind in "ab" for n in "12"]
 
 
 def test_a_pickle_is_never_opened(odd):

@@ -16,6 +16,7 @@ from eightfold.core.files import UserError
 from eightfold.core.listing import files_below
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".ppm", ".pgm")
+SUFFIXES += (".heic", ".heif", ".jxl")  # the manifest says what they need
 TRAIN, VALID, TEST = ("train", "training"), ("valid", "val", "validation"), ("test", "testing")
 SAMPLE_ROWS = 5000  # of a table, which tell its columns
 MEASURED = 200  # images whose size is looked at
@@ -40,7 +41,7 @@ def infer(path: str | os.PathLike) -> Layout:
     """Look at a folder, or at a table within one. Raises UserError that says what was seen where nothing fits."""
     path = Path(path)
     root, wanted = (path.parent, path.name) if path.is_file() else (path, None)
-    files = [name for name, _ in files_below(root)]
+    files = [name for name, size in files_below(root) if size >= 0]
     images = [name for name in files + guess_kinds.archived(root, files) if name.lower().endswith(SUFFIXES)]
     sample = _sample(root, [name for name in files if name.lower().endswith(".csv") and "/" not in name])
     found = guess_kinds.from_json(root, files, sample) if wanted is None else None

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from eightfold.core.files import UserError
+from eightfold.core.listing import is_litter
 
 VALID, TEST = ("val", "valid"), ("test",)
 MOST_JSON = 1_000_000_000  # bytes of a file that is looked into
@@ -27,7 +28,8 @@ def archived(root: Path, files: Iterable[str]) -> list[str]:
                     members = [one.filename for one in archive.infolist() if not one.is_dir()]
             except (OSError, zipfile.BadZipFile, ValueError):
                 continue  # the manifest will say so
-            found += [f"{name}/{one}" for one in members if "__MACOSX" not in one and not one.startswith(("/", ".."))]
+            wanted = [one for one in members if not one.startswith("/") and not any(map(is_litter, one.split("/")))]
+            found += [f"{name}/{one}" for one in wanted]
     return found
 
 

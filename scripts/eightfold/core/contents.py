@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from eightfold.core.files import file_digest, replacing
+from eightfold.core.files import file_digest, fingerprint, replacing
 from eightfold.core.listing import Entry
 
 RACY_NS = 2_000_000_000  # a file this young may be written again within one tick of its file system's clock
+HUGE = 2**34  # bytes; of a larger file, which takes minutes to read, a sample counts
 READERS = 8  # files read at a time; the interpreter's lock is released meanwhile
 
 
@@ -81,11 +82,12 @@ def say_if_long(items: Iterable, total: int, label: str) -> Iterator:
 
 
 def _read(root: str, names: list[str], progress: Callable[..., Iterable]) -> list[str]:
-    """sha256 of each file; empty for one that cannot be read."""
+    """sha256 of each file, a sample's digest of a HUGE one; empty for one that cannot be read."""
 
     def digest(name: str) -> str:
+        path = os.path.join(root, name)
         try:
-            return file_digest(os.path.join(root, name), "sha256")
+            return fingerprint(path) if os.path.getsize(path) > HUGE else file_digest(path, "sha256")
         except OSError:
             return ""
 

@@ -2,15 +2,18 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from eightfold.core.files import UserError, digest, file_digest, fingerprint
 
+# What Windows, macOS, a NAS and Linux leave behind, in small letters; hidden names (.DS_Store, .ipynb_checkpoints, ._x.jpg) too.
 LITTER = frozenset(
-    {"Thumbs.db", "desktop.ini", "__MACOSX"}
-)  # left by Windows and macOS; hidden names (.DS_Store) go too
+    {"thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "__macosx", "icon\r"}
+    | {"@eadir", "#recycle", "@recycle", "#snapshot", "lost+found"}
+)
 NOTES = frozenset(
     {".txt", ".md", ".rst", ".pdf", ".html", ".docx", ".log", ".ipynb", ".py", ".sh"}
 )  # no images, no tables
@@ -33,7 +36,7 @@ def files_below(root: str | os.PathLike) -> Iterator[tuple[str, int]]:
 def entries_below(root: str | os.PathLike) -> Iterator[Entry]:
     """Yield every file below a folder, in no special order.
 
-    Hidden names and LITTER are left out, links are followed, a dangling link counts as a file of -1 bytes.
+    Litter (`is_litter`) is left out, links are followed; a dangling link, a pipe and a device count as files of -1 bytes.
     Raises UserError naming a folder that is missing or unreadable, or a link that leads back into itself.
     """
     folders = [("", os.fspath(root), ())]  # (prefix of the relative paths, folder, link targets on the way to it)
@@ -41,7 +44,7 @@ def entries_below(root: str | os.PathLike) -> Iterator[Entry]:
         prefix, folder, links = folders.pop()
         try:
             with os.scandir(folder) as found:
-                entries = [entry for entry in found if entry.name[0] != "." and entry.name not in LITTER]
+                entries = [entry for entry in found if not is_litter(entry.name)]
         except FileNotFoundError as error:
             raise UserError(f"{folder}: no such folder; set data.root to the folder that holds the data") from error
         except OSError as error:
@@ -60,6 +63,11 @@ def entries_below(root: str | os.PathLike) -> Iterator[Entry]:
                 yield Entry(name, *_size_and_time(entry))
 
 
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name is nobody's data: hidden, or left behind by a system."""
+    return name.startswith(".") or name.lower() in LITTER
+
+
 def data_files(data: Mapping) -> list[Entry]:
     """The files below the ``root`` of a config's data, sorted, but for notes of people, unless the config names them."""
     named = {os.path.normpath(value) for value in data.values() if isinstance(value, str)}
@@ -70,8 +78,8 @@ def data_files(data: Mapping) -> list[Entry]:
 def listing_digest(root: str | os.PathLike, entries: Iterable[Entry] | None = None) -> str:
     """32 hex digits that identify the names and sizes of the files below ``root``, not their times.
 
-    Tables (.csv, .json) count with their content, because a corrected label often leaves the size as it was; of a JSON
-    file too large to be read again and again, a sample. An archive counts by its own name and size.
+    Tables (.csv, .json) count with their content, because a corrected label often leaves the size as it was; of one
+    too large to be read again and again, a sample. An archive counts by its own name and size.
     ``entries``: what is below ``root``, where that is known.
     Raises UserError like ``files_below``.
     """
@@ -94,7 +102,11 @@ def finished_runs(results: str | os.PathLike) -> dict[str, str]:
 
 
 def _content(path: str, size: int) -> str:
-    return fingerprint(path) if path.endswith(".json") and size > LARGE else file_digest(path)
+    """What a table holds; nothing for one that may not be read, which the job that needs it says."""
+    try:
+        return fingerprint(path) if size > LARGE else file_digest(path)
+    except OSError:
+        return ""
 
 
 def is_folder(entry: os.DirEntry) -> bool:
@@ -109,5 +121,7 @@ def _size_and_time(entry: os.DirEntry) -> tuple[int, int]:
     try:
         found = entry.stat()
     except OSError:  # a dangling link, or one to itself
+        return -1, -1
+    if not stat.S_ISREG(found.st_mode):  # who opens a pipe waits for its other end; /dev/zero has no end
         return -1, -1
     return found.st_size, found.st_mtime_ns

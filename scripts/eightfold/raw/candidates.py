@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from eightfold.config.schema import is_table
 from eightfold.core.files import UserError
-from eightfold.core.listing import LITTER, is_folder
+from eightfold.core.listing import is_folder, is_litter
 from eightfold.core.ordering import natural_key
 from eightfold.core.wording import listed
 from eightfold.raw import tables
@@ -167,7 +167,7 @@ def _empty_classes(root: Path, name: str, split: str, known: set[str]) -> list[C
     if not (root / name).is_dir():
         return []
     with os.scandir(root / name) as entries:
-        classes = {entry.name for entry in entries if is_folder(entry) and entry.name[0] != "."} - LITTER
+        classes = {entry.name for entry in entries if is_folder(entry) and not is_litter(entry.name)}
     return [
         Candidate("", _prefix(name) + label, split, (label,), "a class folder without an image")
         for label in classes - known

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from eightfold.core.files import UserError
-from eightfold.core.listing import LITTER, files_below, is_folder
+from eightfold.core.listing import files_below, is_folder, is_litter
 from eightfold.raw.archives import bomb, refusal, zip_refusal
 from eightfold.raw.bson import Documents
 from eightfold.raw.images import BadImage
@@ -133,7 +133,7 @@ class _Zip:
         self.members: dict[str, zipfile.ZipInfo] = {}
         for member in self.archive.infolist():
             name = member.filename.replace("\\", "/")
-            if member.is_dir() or _is_litter(name):
+            if member.is_dir() or _lies_in_litter(name):
                 continue
             problem = zip_refusal(member) or ("is there twice" if name in self.members else "")
             if problem := problem or bomb(member.file_size, member.compress_size, MAX_MEMBER):
@@ -174,7 +174,7 @@ class _SevenZip:
             raise UserError(f"{path}: {total:,} bytes are too many to unpack in memory; unpack it by hand")
         for member in members:
             name = member.filename
-            if member.is_directory or _is_litter(name):
+            if member.is_directory or _lies_in_litter(name):
                 continue
             problem = refusal(name, member.is_symlink, locked) or ("is there twice" if name in self.members else "")
             # Members are packed together, so that each counts as if it were the whole archive.
@@ -204,8 +204,8 @@ class _SevenZip:
         return {name: product.read() for name, product in factory.products.items() if product.seek(0) == 0}
 
 
-def _is_litter(name: str) -> bool:
-    return any(part in LITTER or (part.startswith(".") and part != "..") for part in name.split("/"))
+def _lies_in_litter(name: str) -> bool:
+    return any(is_litter(part) for part in name.split("/") if part not in (".", ".."))
 
 
 class _Records:

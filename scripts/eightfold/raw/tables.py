@@ -193,8 +193,7 @@ def _numbers(store: Store, path: str, key: str) -> Table:
     """A one-dimensional .npy file of labels: columns id, the number of the row, and label."""
     table = Path(store.root, path)
     try:
-        with open(table, "rb") as file:
-            labels = np.lib.format.read_array(file, allow_pickle=False)
+        labels = np.lib.format.read_array(io.BytesIO(store.read(path)), allow_pickle=False)
     except Exception as error:  # its header is read as Python, and raises whatever that can raise
         raise UserError(f"{table}: cannot be read as a .npy file ({error}); data.{key} names it") from error
     if labels.ndim != 1:
