@@ -17,7 +17,7 @@ with job(snakemake):
     given, settings, made = snakemake.input, snakemake.params.settings, snakemake.output
     info, weights, tuned = map(read_json, (given.manifest_identity, given.weights_identity, given.tuning))
     classes, multi_label, folder = info["classes"], info["task"] == "multi", settings["images"]
-    names = new_images.find(folder, settings["suffix"])
+    names, left_out = new_images.find(folder, settings["suffix"])
     blend = ensembles.read(read_json(given.chosen), settings["answer"]["ensemble"]["average"], multi_label).used()
     if blend.uses_runs:
         blend = blend.without_runs()
@@ -44,8 +44,9 @@ with job(snakemake):
         images = [pixels[row] for row in rows[: settings["shown"]]]
         draw_answers(made.sheet, folder, images, table, len(names), settings["sure"])
 
+    bad += left_out
     write_table(made.unreadable, pd.DataFrame(bad, columns=["path", "reason"]))
     write_table(made.predictions, table)
     for name, reason in bad[:10]:
         log.warning("Warning: %s: %s; it has no prediction", name, reason)
-    log.info("%d predictions: %s; %d files could not be read", len(table), made.predictions, len(bad))
+    log.info("%d predictions: %s; %d files have none: %s", len(table), made.predictions, len(bad), made.unreadable)

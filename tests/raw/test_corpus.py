@@ -19,7 +19,8 @@ from eightfold.config.resolve import resolve
 from eightfold.core.files import UserError
 from eightfold.inputs import dataset
 from eightfold.raw import images, manifest
-from eightfold.raw.stores import MAX_MEMBER, Store
+from eightfold.raw.stores import Store
+from eightfold.raw.strangers import MAX_FILE
 
 NAMES = {  # what a file may be called, and a shell or a table would stumble over
     "semicolon": "a; touch run-by-a-shell",
@@ -73,7 +74,7 @@ def odd(tmp_path_factory) -> tuple[Path, manifest.Manifest]:
     os.mkfifo(more / "pipe.png")
     (more / "folder.png").mkdir()
     with open(more / "sparse.png", "wb") as file:
-        file.truncate(MAX_MEMBER + 1)
+        file.truncate(MAX_FILE + 1)
     began = time.monotonic()
     built = manifest.build(settings(root), threads=4)
     assert time.monotonic() - began < 60

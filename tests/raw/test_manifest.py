@@ -19,7 +19,7 @@ from eightfold.config.resolve import resolve
 from eightfold.core.files import UserError
 from eightfold.core.listing import listing_digest
 from eightfold.inputs import dataset
-from eightfold.raw import manifest
+from eightfold.raw import images, manifest
 from eightfold.raw.candidates import natural_key
 
 DEFAULTS = resolve({})["data"] | {"source": "csv"}
@@ -251,9 +251,73 @@ def test_hidden_files_and_litter_are_no_images(folders, tmp_path, caplog):
         (tmp_path / "train" / "ants" / name).write_bytes(b"x")
     (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
     (tmp_path / "train" / "__MACOSX").mkdir()
-    with caplog.at_level(logging.INFO, "eightfold"):
-        assert manifest.build(folders).info["digest"] == before
-    assert "1 files are not images" in caplog.text
+    with caplog.at_level(logging.WARNING, "eightfold"):
+        built = manifest.build(folders)
+    assert built.info["digest"] == before and built.rejected.empty and not caplog.records
+
+
+def test_files_that_are_not_taken_for_images_are_counted_by_suffix_and_listed(folders, tmp_path, caplog):
+    """Half of a phone's folder vanished, with a line of log."""
+    before = manifest.build(folders)
+    (tmp_path / "test").mkdir()
+    write_image(tmp_path / "test" / "t.png")
+    for name in ("train/ants/IMG_1", "train/ants/IMG_2", "train/bees/x.mov", "train/bees/labels.xml", "test/u.xyz"):
+        (tmp_path / name).write_bytes(b"x")
+    built = manifest.build(folders)
+    assert built.info["classes"] == before.info["classes"] and ids(built, "train") == ids(before, "train")
+    assert built.rejected[["path", "split"]].to_numpy().tolist() == [
+        ["test/u.xyz", "test"],
+        ["train/ants/IMG_1", "train"],
+        ["train/ants/IMG_2", "train"],
+        ["train/bees/x.mov", "train"],
+    ]
+    assert built.rejected["reason"].str.contains("not taken for an image: (?:without a|of) suffix").all()
+    assert "3 files are not taken for images: 2 without a suffix, 1 of suffix .mov" in caplog.text
+    assert f"{tmp_path / 'test'}: 1 files are not taken for images: 1 of suffix .xyz" in caplog.text
+    assert built.info["counts"]["rejected"] == 0  # manifest.json, by which all else is made again, says nothing of them
+
+
+def test_what_a_table_names_is_taken_whatever_its_suffix(kaggle, tmp_path):
+    for name in ("a1", "a2", "b1", "b2"):
+        (tmp_path / "train" / f"{name}.jpg").rename(tmp_path / "train" / f"{name}.xyz")
+    (tmp_path / "train" / "more.xyz").write_bytes(b"x")
+    (tmp_path / "train" / "other.abc").write_bytes(b"x")
+    built = manifest.build(kaggle | {"suffix": ".xyz", "bad_images": "skip"})
+    assert set(built.table["path"]) == {f"train/{name}.xyz" for name in ("a1", "a2", "b1", "b2")} | {
+        "test/9.jpg",
+        "test/10.jpg",
+    }
+    assert built.rejected["path"].tolist() == ["train/more.xyz", "train/other.abc"]
+
+
+def test_images_of_a_phone_are_rows_and_say_what_they_need(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(images.plugins, "register", lambda: None)
+    heic, jxl = b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf", b"\xff\n\x03\x07\0\x13\x88\x02\0" + bytes(9)
+    (tmp_path / "train" / "ants" / "IMG_1.HEIC").write_bytes(heic)
+    (tmp_path / "train" / "ants" / "x.jxl").write_bytes(jxl)
+    message = refused(folders, "2 images cannot be used", "data.bad_images: skip")
+    assert "IMG_1.HEIC: a HEIC image, which needs the package pillow-heif" in message
+    assert "x.jxl: a JPEG XL image, which needs a package: .venv/bin/python -m pip install pillow-jxl-plugin" in message
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+PAGES = [
+    b"<!DOCTYPE html>\n<title>404</title>",
+    b"\xef\xbb\xbf<html>",
+    b"<?xml version='1.0'?>\n<Error><Code>AccessDenied</Code>",
+]
+
+
+@pytest.mark.parametrize("bad_images", ["fail", "skip"])
+@pytest.mark.parametrize(
+    ("content", "word"), [(POINTER, "git lfs pull"), *((page, "saved web page") for page in PAGES)]
+)
+def test_test_images_of_which_none_can_be_read_are_refused(kaggle, tmp_path, content, word, bad_images):
+    (tmp_path / "test" / "9.jpg").write_bytes(content)
+    built = manifest.build(kaggle | {"bad_images": bad_images})  # one of two is the competition's affair
+    assert built.table["status"].tolist() == ["ok"] * 4 + ["unreadable", "ok"] and word in built.rejected["reason"][0]
+    (tmp_path / "test" / "10.jpg").write_bytes(content)
+    refused(kaggle | {"bad_images": bad_images}, "none of the 2 images to predict can be read", "test/9.jpg", word)
 
 
 def test_palette_gif_is_an_image(folders, tmp_path):

@@ -15,7 +15,6 @@ from inprocess import DEFAULTS, TINY, config_of, refused, run_in_this_process
 from miniatures import encoded, put, table
 from PIL import Image
 
-from eightfold.core.files import UserError
 from eightfold.inputs import dataset
 from eightfold.raw import images, manifest
 from eightfold.raw.stores import Store
@@ -162,8 +161,11 @@ def test_images_that_are_files_of_arrays(tmp_path):
 
 
 def test_a_dicom_file_without_its_library_is_told(monkeypatch):
+    """Of a file, so that one DICOM called .jpg obeys data.bad_images and stops no prediction."""
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(UserError, match=r"needs the package pydicom: pip install -r envs/requirements-extra\.txt"):
+    with pytest.raises(
+        images.BadImage, match=r"needs the package pydicom: pip install -r envs/requirements-extra\.txt"
+    ):
         images.decode(bytes(128) + b"DICM" + bytes(50))
 
 

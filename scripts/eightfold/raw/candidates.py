@@ -4,7 +4,7 @@ import logging
 import os
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from eightfold.core.wording import listed
 from eightfold.raw import tables
 from eightfold.raw.images import SUFFIXES
 from eightfold.raw.stores import Store
+from eightfold.raw.strangers import counted_by_suffix, not_taken, problem_of_name, suffix_of
 from eightfold.raw.tables import Row, nearest, refuse_duplicates
 
 log = logging.getLogger("eightfold")
@@ -33,8 +34,17 @@ class Candidate(NamedTuple):
     fold: str = ""  # the fold that the user's own column gives
 
 
-def find(data: dict, store: Store) -> tuple[list[Candidate], str | None]:
-    """(all rows in the manifest's order: train, valid, test; what joins several labels of a row, None: each has one).
+class Found(NamedTuple):
+    """``rows``: all, in the manifest's order (train, valid, test). ``separator``: what joins several labels of a row, None: each
+    has one. ``not_taken``: (path, split, reason) of the files among the images that are not images by their suffix."""
+
+    rows: list[Candidate]
+    separator: str | None
+    not_taken: list[tuple[str, str, str]]
+
+
+def find(data: dict, store: Store) -> Found:
+    """The rows of a job.
 
     Raises UserError naming file and line where the tables or folders do not say clearly which rows there are.
     """
@@ -46,14 +56,14 @@ def find(data: dict, store: Store) -> tuple[list[Candidate], str | None]:
         labelled, label_separator = _named(places), None
     else:
         labelled, label_separator = _tabled(places, {test.path for test in tests})
-    reasons = {row.path: _unsafe("".join((row.path, row.id, *row.labels))) for row in labelled + tests}
+    reasons = {row.path: problem_of_name("".join((row.path, row.id, *row.labels))) for row in labelled + tests}
     unsafe = [f"{path!a}: {reason}" for path, reason in reasons.items() if reason]
     if unsafe:
         raise UserError(f"{data['root']}: {len(unsafe)} names cannot be used; rename them:{listed(unsafe)}")
     both = {row.path for row in labelled} & {row.path for row in tests}
     if both:
         log.warning("Warning: %d images are both labelled and in the test set:%s", len(both), listed(sorted(both)))
-    return labelled + tests, label_separator
+    return Found(labelled + tests, label_separator, places.not_taken({row.path for row in labelled + tests}))
 
 
 class _Places:
@@ -63,6 +73,7 @@ class _Places:
         self.data, self.store, self.files, self.root = data, store, files, Path(data["root"])
         self.suffixes = SUFFIXES | {posixpath.splitext("x" + data["suffix"])[1].lower()} - {""}
         self._inner: dict[str, dict[str, list[str]]] = {}
+        self._others: dict[str, tuple[str, str]] = {}  # path -> (split, reason)
 
     def images(self, key: str, name: str) -> tuple[str, list[str]]:
         """(prefix, sorted paths of the images below the folder data.<key>). Raises UserError if there are none."""
@@ -72,15 +83,29 @@ class _Places:
             raise UserError(f"{full}: no such folder (data.{key}){hint}")
         inside = [path for path in self.files if path.startswith(prefix)]
         found = sorted(path for path in inside if self.is_image(path))
-        if len(found) < len(inside):
-            log.info("%s: %d files are not images by their suffix, ignored", full, len(inside) - len(found))
+        others = not_taken((path for path in inside if not self.is_image(path)), self.suffixes)
+        self._others |= {path: (key, reason) for path, reason in others}
         # A table may name images of any suffix, so that only its rows can tell whether there are none.
         if not found and (self.data["source"] in ("folders", "filename") or key == "test"):
             raise UserError(f"{full}: holds no image (data.{key}); put images there, or correct the key")
         return prefix, found
 
+    def not_taken(self, used: Collection[str]) -> list[tuple[str, str, str]]:
+        """(path, split, reason) of the files in the folders of images that no row is of, with a warning that counts them."""
+        found = [(path, split, reason) for path, (split, reason) in self._others.items() if path not in used]
+        for split in dict.fromkeys(split for _, split, _ in found):
+            paths = [path for path, other, _ in found if other == split]
+            log.warning(
+                "Warning: %s: %d files are not taken for images: %s. They are listed in rejected.csv; give images their usual "
+                "suffix, or name the suffix by data.suffix",
+                self.root / (self.data[split] or split),
+                len(paths),
+                counted_by_suffix(paths),
+            )
+        return found
+
     def is_image(self, path: str) -> bool:
-        return self.store.holds_arrays(posixpath.dirname(path)) or posixpath.splitext(path)[1].lower() in self.suffixes
+        return self.store.holds_arrays(posixpath.dirname(path)) or suffix_of(path) in self.suffixes
 
     def of_row(self, table: Path, row: Row, folder: str) -> tuple[str, str]:
         """(path of the image that a row of a table means, what is wrong with it).
@@ -307,14 +332,3 @@ def _prefix(folder: str) -> str:
     """A folder as the start of the paths in it: `a//b/` -> `a/b/`, `.` -> ``."""
     folder = posixpath.normpath(folder)
     return "" if folder == "." else folder + "/"
-
-
-def _unsafe(text: str) -> str:
-    """Why a text cannot stand in a table; empty if it can."""
-    if re.search("[\r\0]", text):  # a line feed is quoted in every table; these no CSV reader takes
-        return "the name or its label holds a carriage return or a zero byte"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "the name or its label is not UTF-8"
-    return ""

@@ -13,11 +13,11 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from eightfold.core.files import UserError
+from eightfold.raw import plugins
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".avif", ".jp2"}
-    | {".ppm", ".pgm", ".pbm", ".pnm"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".hif", ".jxl"}
 )
 MAX_PIXELS = 178_956_970  # more is a decompression bomb: half a gigabyte of RGB, and Pillow's own limit for an error
 THUMB = 16  # side of a thumbnail, pixels
@@ -27,7 +27,7 @@ MAX_ASPECT = 100  # a longer strip turns into a bomb when its SHORT side is resi
 
 # By content, not by suffix. Not every format Pillow knows: its EPS reader would run Ghostscript on the file, and TGA
 # has no signature, so that junk passes for it.
-_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
+_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "HEIF", "JXL")
 # What Pillow raises on damaged files. Bugs of ours (AttributeError, NameError) are not among them.
 _DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, MemoryError),
@@ -70,16 +70,24 @@ def decode(
     ``span``: the values that become black and white, where an image has more than 8 bits; None: read off the file.
     ``short_side``: what the image will be resized to (px). A JPEG file is then decoded at a half, a quarter or an eighth of
     its size, as its format allows, if that leaves twice as many pixels.
+    HEIC and JPEG XL are read where their plugins are installed (`plugins`).
     Bytes may also be a .npy file of (H, W), (H, W, C) or (C, H, W) values, or a DICOM file (needs pydicom).
     """
+    content = b""
     if isinstance(source, bytes):
         if source.startswith(b"\x93NUMPY"):
             return _array(source, span)
         if source[128:132] == b"DICM":
             return _dicom(source, span)
-        source = io.BytesIO(source)
+        if plugins.is_jxl(source):
+            if (declared := plugins.jxl_size(source)) is None:
+                raise BadImage("a JPEG XL file that declares no size, so it is damaged")
+            _check_size(*declared)
+        content, source = source[:4096], io.BytesIO(source)
     try:
-        with Image.open(source, formats=_known_formats()) as image:
+        # Of JPEG XL only what is checked above: its plugin decodes as soon as it opens a file.
+        formats = [name for name in _known_formats() if name != "JXL" or content]
+        with Image.open(source, formats=formats) as image:
             _check_size(*image.size)  # before any pixel is decoded
             _check_scans(image)
             if short_side:
@@ -95,7 +103,7 @@ def decode(
     except BadImage:
         raise
     except Image.UnidentifiedImageError as error:
-        raise BadImage("not an image in any known format") from error
+        raise BadImage(plugins.describe(content) or "not an image in any known format") from error
     except _DAMAGE as error:
         raise BadImage(" ".join(str(error).split()) or type(error).__name__) from error
     return rgb, mode
@@ -110,6 +118,7 @@ def thumbnail(image: Image.Image) -> np.ndarray:
 def _known_formats() -> list[str]:
     """The formats that this build of Pillow can read, of those we allow."""
     Image.init()
+    plugins.register()
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
@@ -135,6 +144,8 @@ def _orientation(image: Image.Image) -> int:
 
     Asked after decoding, because Pillow turns TIFF files upright by itself then, and PNG may keep EXIF at the end.
     """
+    if image.format == "JXL" and not image.jpeg:  # decoded upright already, by what counts more than EXIF there
+        return 1
     try:
         return image.getexif().get(_ORIENTATION, 1)
     except _DAMAGE:
@@ -222,7 +233,9 @@ def _dicom(content: bytes, span: Span) -> tuple[Image.Image, str]:
     try:
         pydicom = importlib.import_module("pydicom")
     except ImportError:
-        raise UserError("a DICOM file needs the package pydicom: pip install -r envs/requirements-extra.txt") from None
+        raise BadImage(
+            "a DICOM file, which needs the package pydicom: pip install -r envs/requirements-extra.txt"
+        ) from None
     try:
         file = pydicom.dcmread(io.BytesIO(content))
         _check_size(int(file.Columns), int(file.Rows))
@@ -233,8 +246,10 @@ def _dicom(content: bytes, span: Span) -> tuple[Image.Image, str]:
             values = importlib.import_module("pydicom.pixels").convert_color_space(values, meaning, "RGB")
         elif meaning.startswith("MONOCHROME"):
             values = values * float(file.get("RescaleSlope", 1)) + float(file.get("RescaleIntercept", 0))
-    except (*_DAMAGE, AttributeError) as error:
-        raise BadImage(f"not a readable DICOM file ({error})") from error
+    except BadImage:
+        raise
+    except Exception as error:  # pydicom's own are of every kind
+        raise BadImage(f"not a readable DICOM file ({' '.join(str(error).split())})") from error
     drawn, _ = _drawn(values, span)
     if meaning == "MONOCHROME1":  # its least value is white
         drawn = ImageOps.invert(drawn)

@@ -19,6 +19,7 @@ from eightfold.inputs.dataset import COLUMNS, NUMBERS, identity
 from eightfold.raw import candidates, class_names, images
 from eightfold.raw.candidates import Candidate
 from eightfold.raw.stores import Store
+from eightfold.raw.strangers import printable
 
 log = logging.getLogger("eightfold")
 
@@ -56,13 +57,14 @@ def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lamb
     Raises UserError after having looked at everything, so that one run shows all that is to be fixed.
     """
     store = Store(data["root"], {key: data[key] for key in READING})
-    rows, separator = candidates.find(data, store)
+    rows, separator, not_taken = candidates.find(data, store)
     looks = list(progress(_look_at_all(store, rows, threads), total=len(rows), label="checking images"))
     rows = [row._replace(problem=row.problem or look.problem) for row, look in zip(rows, looks, strict=True)]
     _refuse_escapes(data["root"], [row.path for row, look in zip(rows, looks, strict=True) if look.escapes])
     if data["bad_images"] == "fail":
         # A damaged test image is the competition's affair; one that is not there is the user's.
         _refuse_bad(data["root"], [row for row, look in zip(rows, looks, strict=True) if _fatal(row, look)])
+    _refuse_lost_tests(data["root"], [row for row in rows if row.split == "test"])
     kept = [(row, look) for row, look in zip(rows, looks, strict=True) if row.split == "test" or not row.problem]
     classes = _classes(data, rows, [row for row, _ in kept])
     counts = Counter(name for row, _ in kept for name in row.labels)
@@ -79,7 +81,8 @@ def build(data: dict, threads: int = 1, progress: Callable[..., Iterable] = lamb
     ]
     table = pd.DataFrame(records, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, np.int64))
     bad = [(row.id, row.path, row.split, row.problem) for row in rows if row.problem]
-    rejected = pd.DataFrame(bad, columns=["id", "path", "split", "reason"])
+    others = [("", printable(path), split, reason) for path, split, reason in not_taken]
+    rejected = pd.DataFrame(bad + others, columns=["id", "path", "split", "reason"])
     lost = [f"{path}: {reason}" for _, path, split, reason in bad if split == "test"]
     if lost:
         log.warning("Warning: %d test images are unreadable and get the class prior:%s", len(lost), listed(lost))
@@ -166,6 +169,14 @@ def _refuse_bad(root: str, bad: list[Candidate]) -> None:
         raise UserError(
             f"{root}: {len(bad)} images cannot be used. Fix them, or set data.bad_images: skip, which leaves out "
             f"labelled ones and lists them in rejected.csv:{listed(reasons)}"
+        )
+
+
+def _refuse_lost_tests(root: str, tests: list[Candidate]) -> None:
+    if tests and all(row.problem for row in tests):
+        reasons = [f"{row.path}: {row.problem}" for row in tests]
+        raise UserError(
+            f"{root}: none of the {len(tests)} images to predict can be read; put them right:{listed(reasons)}"
         )
 
 

@@ -6,13 +6,11 @@ record whose id is 4f29, `x.npy/7` the eighth array: both come as the bytes of a
 `train.bson/42` is the image of the document whose id is 42 (documents.py).
 """
 
-import errno
 import importlib
 import io
 import json
 import math
 import os
-import stat
 import threading
 import zipfile
 import zlib
@@ -27,8 +25,8 @@ from eightfold.core.listing import files_below, is_folder, is_litter
 from eightfold.raw.archives import bomb, refusal, zip_refusal
 from eightfold.raw.bson import Documents
 from eightfold.raw.images import BadImage
+from eightfold.raw.strangers import MAX_FILE, content_of
 
-MAX_MEMBER = 2**30  # bytes: twice the largest image that images.py takes, as RGB
 MAX_UNPACKED = 2**33  # bytes of a .7z archive, which can only be unpacked as a whole
 
 
@@ -78,7 +76,7 @@ class Store:
         container, inner = self._split(path)
         if container and inner:
             return self._container(container).read(inner)
-        return _content(os.path.join(self.root, path))
+        return content_of(os.path.join(self.root, path))
 
     def records(self, path: str) -> list[dict]:
         """The records of a JSON file, parsed once. Raises UserError naming the file unless it is a list of them."""
@@ -111,16 +109,6 @@ class Store:
         return "", ""
 
 
-def _content(path: str) -> bytes:
-    """The bytes of a plain file. Raises OSError for one that has no end (a pipe, a device) or is too large."""
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "no plain file", path)
-    if found.st_size > MAX_MEMBER:
-        raise OSError(errno.EFBIG, f"{found.st_size:,} bytes, more than {MAX_MEMBER:,}", path)
-    return Path(path).read_bytes()
-
-
 class _Zip:
     """A zip archive, all of whose members were looked at before one is read."""
 
@@ -136,7 +124,7 @@ class _Zip:
             if member.is_dir() or _lies_in_litter(name):
                 continue
             problem = zip_refusal(member) or ("is there twice" if name in self.members else "")
-            if problem := problem or bomb(member.file_size, member.compress_size, MAX_MEMBER):
+            if problem := problem or bomb(member.file_size, member.compress_size, MAX_FILE):
                 raise UserError(f"{path}: member {member.filename!r} {problem}; such an archive is not opened")
             self.members[name] = member
 
