@@ -1,5 +1,6 @@
 """`make new` reads the layouts of examples/ off generated miniatures, and what it writes is a config that holds."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -127,13 +128,29 @@ def test_spaces_within_names_are_no_separator():
 
 def test_what_does_not_fit_is_said_with_what_to_do(tmp_path):
     with pytest.raises(UserError, match="no images"):
-        guess.infer(tmp_path)
+        guess.guess.infer(tmp_path)
     write_images(tmp_path, "cats/1.png", "dogs/1.png", "test/1.png")
     with pytest.raises(UserError, match="one level deeper"):
-        guess.infer(tmp_path)
+        guess.guess.infer(tmp_path)
 
 
 def test_the_config_reference_is_that_of_the_schema():
     import config_docs
 
     assert config_docs.PAGE.read_text() == config_docs.reference(), "run python scripts/config_docs.py"
+
+
+@pytest.mark.parametrize("part", ["images", "annotations", "categories"])
+def test_a_coco_file_of_odd_parts_is_looked_at_without_a_traceback(tmp_path, part):
+    """The manifest says what is wrong with it; a part that is not of mappings makes it no COCO file."""
+    write_images(tmp_path / "train", "0.png", "1.png")
+    content = {
+        "images": [{"id": [1], "file_name": ["0.png"]}, {"id": 2, "file_name": "1.png"}],
+        "annotations": [{"image_id": [1], "category_id": {}}],
+        "categories": [{"id": [1], "name": "a"}, {"id": 2, "name": "b"}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    assert guess.infer(tmp_path).data["source"] == "coco"
+    (tmp_path / "labels.json").write_text(json.dumps(content | {part: [3, "x"]}))
+    with pytest.raises(UserError):
+        guess.infer(tmp_path)

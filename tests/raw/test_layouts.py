@@ -1,6 +1,8 @@
 """Where labels are: tables, columns, names of files, COCO; what is refused of them."""
 
 import json
+import signal
+import time
 
 import miniatures
 import pytest
@@ -9,7 +11,7 @@ from miniatures import encoded, put, table
 
 from eightfold.core.listing import listing_digest
 from eightfold.inputs import dataset
-from eightfold.raw import folds, manifest
+from eightfold.raw import folds, manifest, patterns
 
 
 @pytest.fixture
@@ -118,6 +120,17 @@ def test_names_by_pattern_may_tell_ids_and_groups(tmp_path):
     assert built.table["group"].tolist() == ["p0", "p1", "p2"] * 2 and built.info["classes"] == ["a", "b"]
 
 
+@pytest.mark.parametrize("pattern", [r"^(?P<label>(a+)+)-$", r"(?P<label>(\w*\w*)*)!", r"^(?P<label>(a|aa)+)-$"])
+def test_a_pattern_that_would_take_years_is_refused_in_seconds(tmp_path, monkeypatch, pattern):
+    monkeypatch.setattr(patterns.searching.__wrapped__, "__defaults__", (0.5,))
+    put(tmp_path / "train" / f"{'a' * 90}.png", encoded(0, 0))
+    before, began = signal.getsignal(signal.SIGALRM), time.monotonic()
+    data = DEFAULTS | {"root": str(tmp_path), "source": "filename", "pattern": pattern}
+    refused(data, "data.pattern", "takes more than 0.5 s on the name 'aaaa", "a repeat within a repeat")
+    assert time.monotonic() - began < 5 and signal.getsignal(signal.SIGALRM) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
 # ---- COCO
 
 
@@ -132,6 +145,13 @@ def test_names_by_pattern_may_tell_ids_and_groups(tmp_path):
         (lambda c: c["images"][1].update(file_name="x.jpg"), ["image 2: no such file"]),
         (lambda c: c["categories"][1].pop("id"), ["category 2", "'id'"]),
         (lambda c: c["annotations"].pop(0), ["image 1: no label"]),
+        (lambda c: c["images"][1].update(id=[1]), ["image 2: 'id'", "is a list"]),
+        (lambda c: c["images"][1].update(file_name=["a.jpg"]), ["image 2: 'file_name'", "is a list"]),
+        (lambda c: c["annotations"][3].update(image_id=[1]), ["annotation 4: 'image_id'", "is a list"]),
+        (lambda c: c["annotations"][3].update(category_id={"id": 1}), ["annotation 4: 'category_id'", "is a mapping"]),
+        (lambda c: c["categories"][1].update(id=[]), ["category 2: 'id'", "is a list"]),
+        (lambda c: c["categories"].insert(0, [3]), ["category 1 has no"]),
+        (lambda c: c.update(images=["a.jpg"]), ["image 1 has no 'id'"]),
     ],
 )
 def test_broken_coco_files_are_named(tmp_path, change, parts):

@@ -125,6 +125,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [*{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}]\n"
     for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
+HOLES = "(" * 3000
 STAGE = "recipe: [{name: a, train: head, size: 32, %s}]\n"
 CONFIGS = {  # text of config.yaml, and words of the refusal
     "a bomb of anchors": (BOMB, "anchors and aliases"),
@@ -159,6 +160,11 @@ CONFIGS = {  # text of config.yaml, and words of the refusal
     "an absolute folder": ("data: {source: csv, root: x, test: /etc}\n", "data.test"),
     "a stage for a shell": ("recipe: [{name: 'a`id`', train: head, size: 32}]\n", "name"),
     "an expression without end": ("data: {source: filename, root: x, pattern: '(?P<label>'}\n", "data.pattern"),
+    "an expression of 3000 groups": (f"data: {{source: filename, root: x, pattern: '{HOLES}'}}\n", "data.pattern"),
+    "an expression that repeats too often": (
+        "data: {source: filename, root: x, pattern: '(?P<label>a{1,99999999999})'}\n",
+        "data.pattern",
+    ),
     "an unknown key": ("bacth_size: 3\n", "did you mean batch_size"),
     "an unknown key, deep down": ("data: {sauce: demo}\n", "data.sauce"),
     "a list for a text": ("run: [a, b]\n", "run"),
@@ -229,6 +235,7 @@ def test_a_planted_pickle_is_refused_and_never_run(tmp_path, canary, reader, dis
     with pytest.raises(UserError) as caught:
         readers[reader]()
     assert path.name in str(caught.value) or str(tmp_path) in str(caught.value)
+    assert "weights_only" not in str(caught.value) and "trust" not in str(caught.value)  # torch's advice is to allow it
 
 
 def test_no_script_reads_pickles():

@@ -80,7 +80,7 @@ def _pattern(pattern: str) -> Iterator[Problem]:
     known = {"label", "id", "group", "fold"}
     try:
         groups = set(re.compile(pattern).groupindex)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         yield "data.pattern", f"is {shown(pattern)}, no regular expression ({error})"
         return
     if "label" not in groups or not groups <= known:

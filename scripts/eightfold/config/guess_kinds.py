@@ -87,8 +87,20 @@ def _words(path: Path) -> set[str]:
     return {word for row in rows for word in (row[1].split() if len(row) > 1 else [])}
 
 
+def _is_coco(content: object) -> bool:
+    """Whether a JSON file's content has images, and all its parts are lists of mappings."""
+    parts = (
+        [content.get(name) or [] for name in ("images", "annotations", "categories")]
+        if isinstance(content, dict)
+        else []
+    )
+    return any(parts[:1]) and all(
+        isinstance(part, list) and all(isinstance(one, dict) for one in part) for part in parts
+    )
+
+
 def _coco(root: Path, parsed: dict, files: set[str], sample: str | None):
-    coco = {name: one for name, one in parsed.items() if isinstance(one, dict) and isinstance(one.get("images"), list)}
+    coco = {name: one for name, one in parsed.items() if _is_coco(one)}
     labelled = [name for name, one in coco.items() if one.get("annotations") and one.get("categories")]
     valid = _part(labelled, VALID)
     train = next((name for name in labelled if name != valid), None)
@@ -102,7 +114,7 @@ def _coco(root: Path, parsed: dict, files: set[str], sample: str | None):
 
     def folder_of(name: str) -> str:
         """The folder below which the images of a file lie."""
-        first = coco[name]["images"][0].get("file_name", "")
+        first = str(coco[name]["images"][0].get("file_name", ""))
         ends = sorted((one for one in files if one == first or one.endswith("/" + first)), key=len)
         return ends[0].removesuffix(first).rstrip("/") or "." if ends else "."
 
@@ -114,7 +126,7 @@ def _coco(root: Path, parsed: dict, files: set[str], sample: str | None):
         data |= {"test": tests, "test_images": folder_of(tests)}
         if sample:
             data["sample_submission"] = sample
-    of = Counter(one.get("image_id") for one in coco[train]["annotations"])
+    of = Counter(str(one.get("image_id")) for one in coco[train]["annotations"])
     task = "multi" if max(of.values(), default=0) > 1 else "single"
     classes = {str(one.get(field)) for one in categories}
     paths = [os.path.normpath(f"{data['train']}/{one.get('file_name', '')}") for one in images]

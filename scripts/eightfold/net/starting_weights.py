@@ -1,6 +1,7 @@
 """The weights that a trunk starts from: random, published, or of a file."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -126,6 +127,18 @@ def _file_of_package(name: str) -> str:
     return found[0]
 
 
+def _why_not(error: Exception) -> str:
+    """What a torch file has that is not weights, or what is wrong with it; never torch's advice, to let it run code."""
+    text = str(error)
+    if found := re.search(r"GLOBAL (\S+) was not an allowed global", text):
+        return (
+            f"it holds a Python object ({found[1]}), which could run code and is not read; save its state_dict() alone"
+        )
+    if "weights_only" in text:
+        return "it is damaged, or another kind of file"
+    return f"it is damaged ({(text or type(error).__name__).splitlines()[0]})"
+
+
 def _read_state(path: str) -> dict[str, torch.Tensor]:
     """A state dict from .safetensors or a torch file, without pickle; wrappers `state_dict` and `module.` are opened."""
     if path.endswith(".safetensors"):
@@ -137,7 +150,7 @@ def _read_state(path: str) -> dict[str, torch.Tensor]:
     except Exception as error:  # torch raises whatever its parsers raise; the cause is kept
         raise UserError(
             f"model.weights: {path} is not a plain file of weights (a state dict saved by torch.save, or .safetensors): "
-            f"{(str(error) or type(error).__name__).splitlines()[0]}"
+            f"{_why_not(error)}"
         ) from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):

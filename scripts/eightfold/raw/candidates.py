@@ -15,6 +15,7 @@ from eightfold.core.ordering import natural_key
 from eightfold.core.wording import listed
 from eightfold.raw import tables
 from eightfold.raw.images import SUFFIXES
+from eightfold.raw.patterns import searching
 from eightfold.raw.stores import Store
 from eightfold.raw.strangers import counted_by_suffix, not_taken, problem_of_name, suffix_of
 from eightfold.raw.tables import Row, nearest, refuse_duplicates
@@ -153,14 +154,22 @@ class _Places:
 def _named(places: _Places) -> list[Candidate]:
     """Rows of the train folder, then of the valid folder, whose labels are in the names of folders or of files."""
     data = places.data
+    if data["source"] == "filename":
+        with searching(data["pattern"]) as search:
+            return _named_rows(places, lambda path, split, folder: _from_pattern(path, split, folder, search))
+    return _named_rows(places, _from_folder)
+
+
+def _named_rows(places: _Places, row_of: Callable[[str, str, str], Candidate]) -> list[Candidate]:
+    """``row_of``: the row of (path, split, prefix of the folder)."""
+    data = places.data
     rows = []
     for split in ("train", "valid"):
         name = data[split] or ("valid" if data["source"] == "folders" and (places.root / "valid").is_dir() else None)
         if name is None:
             continue
-        found = [
-            _from_name(places, path, split, folder) for folder, paths in [places.images(split, name)] for path in paths
-        ]
+        folder, paths = places.images(split, name)
+        found = [row_of(path, split, folder) for path in paths]
         if data["source"] == "folders":
             found += _empty_classes(places.root, name, split, {label for row in found for label in row.labels})
         rows += sorted(found, key=lambda row: (row.labels, row.path))
@@ -168,15 +177,18 @@ def _named(places: _Places) -> list[Candidate]:
     return rows
 
 
-def _from_name(places: _Places, path: str, split: str, folder: str) -> Candidate:
-    """<folder>/<class>/**: id is the path without suffix. By data.pattern: the path below the folder, or its group id."""
+def _from_folder(path: str, split: str, folder: str) -> Candidate:
+    """<folder>/<class>/**: id is the path without suffix."""
+    label, slash, _ = path.removeprefix(folder).partition("/")
+    if slash:
+        return Candidate(_stem(path), path, split, (label,))
+    return Candidate(_stem(path), path, split, problem="no label: it lies in no class folder")
+
+
+def _from_pattern(path: str, split: str, folder: str, search: Callable[[str], re.Match | None]) -> Candidate:
+    """By data.pattern: id is the path below the folder, or its group id."""
     inner = path.removeprefix(folder)
-    if places.data["source"] == "folders":
-        label, slash, _ = inner.partition("/")
-        if slash:
-            return Candidate(_stem(path), path, split, (label,))
-        return Candidate(_stem(path), path, split, problem="no label: it lies in no class folder")
-    match = re.search(places.data["pattern"], inner)
+    match = search(inner)
     if match is None:
         return Candidate(_stem(inner), path, split, problem=f"no label: {inner!r} does not match data.pattern")
     groups = {key: value or "" for key, value in match.groupdict().items()}

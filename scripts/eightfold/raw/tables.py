@@ -221,6 +221,9 @@ def _coco(store: Store, data: dict, key: str, labelled: bool) -> list[Row]:
         if not isinstance(entry, dict) or name not in entry:
             known = list(entry) if isinstance(entry, dict) else []
             raise UserError(f"{table}: {what} has no {name!r} ({of}){nearest(name, known, 'fields')}")
+        if isinstance(entry[name], list | dict):
+            kind = "list" if isinstance(entry[name], list) else "mapping"
+            raise UserError(f"{table}: {what}: {name!r} ({of}) is a {kind}, where a number or a text is wanted")
         return entry[name]
 
     try:
