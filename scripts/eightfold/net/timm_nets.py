@@ -88,13 +88,13 @@ def native_size(arch: str) -> int:
 # ---- from features to the pooled vector
 
 
-def form_of(outlined: nn.Module, arch: str) -> Form:
+def form_of(arch: str) -> Form:
     """The form of a network's features, found at its own size by shapes alone.
 
     Raises UserError for one whose features are neither maps nor tokens.
     """
     with torch.device("meta"), torch.random.fork_rng(devices=[]), torch.inference_mode():
-        model = create(arch)  # an outline may have memory behind some tensors
+        model = create(arch)
         size = model.pretrained_cfg["input_size"][-1]
         try:
             last = model.forward_features(torch.empty(1, 3, size, size))

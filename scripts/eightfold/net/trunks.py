@@ -192,8 +192,7 @@ def trunk_of(arch: str, model: nn.Module | None = None) -> Trunk:
     if TOGETHER in arch:
         return _several(arch, trunk_of)
     if timm_nets.is_timm(arch):
-        form = timm_nets.form_of(timm_nets.outline(arch), arch)
-        return TimmTrunk(model if model is not None else timm_nets.create(arch), form)
+        return TimmTrunk(model if model is not None else timm_nets.create(arch), timm_nets.form_of(arch))
     cut = torchvision_nets.cut(arch)
     return _chain(model if model is not None else torchvision_nets.classifier(arch), cut)
 
@@ -203,8 +202,7 @@ def trunk_outline(arch: str) -> Trunk:
     if TOGETHER in arch:
         return _several(arch, trunk_outline)
     if timm_nets.is_timm(arch):
-        outline = timm_nets.outline(arch)
-        return TimmTrunk(outline, timm_nets.form_of(outline, arch))
+        return TimmTrunk(timm_nets.outline(arch), timm_nets.form_of(arch))
     outline = torchvision_nets.outline(arch)
     return _chain(outline, torchvision_nets.cut(arch, outline))
 
@@ -227,12 +225,17 @@ def _chain(classifier: nn.Module, cut: tuple[int, int]) -> TorchvisionTrunk:
 
 
 def takes(trunk: Trunk, size: int) -> bool:
-    """Whether a trunk on the meta device takes images of ``size`` px; only shapes are computed."""
+    """Whether a trunk on the meta device takes images of ``size`` px; only shapes are computed.
+
+    Raises UserError for one whose patches form no square map there, since the review shows where a network looks.
+    """
     try:
         with torch.inference_mode():
-            trunk(torch.empty(1, 3, size, size, device="meta"))
+            lasts = trunk.lasts(torch.empty(1, 3, size, size, device="meta"))
+            trunk.pool_all(lasts)
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError, ZeroDivisionError):
         return False
+    trunk.maps_of_all(lasts)
     return True
 
 
