@@ -30,8 +30,10 @@ export $(TYPED)
 
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Where the home folder cannot be written (a container, a cluster's batch account), what is usually kept there is kept here.
+home = { [ -w "$${XDG_CACHE_HOME:-$$HOME/.cache}" ] || mkdir -p "$${XDG_CACHE_HOME:-$$HOME/.cache}" 2>/dev/null || export XDG_CACHE_HOME="$$PWD/.snakemake/cache" XDG_CONFIG_HOME="$$PWD/.snakemake/cache"; }
 # The target comes first: --configfile takes every word after it for a file.
-snakemake = .venv/bin/python scripts/check_config.py "$${CONFIG:-config.yaml}" && .venv/bin/python scripts/unlock.py && .venv/bin/python -m snakemake $(1) --cores "$$CORES" $${CONFIG:+--configfile "$$CONFIG"}
+snakemake = .venv/bin/python scripts/check_config.py "$${CONFIG:-config.yaml}" && .venv/bin/python scripts/unlock.py && $(home) && .venv/bin/python -m snakemake $(1) --cores "$$CORES" $${CONFIG:+--configfile "$$CONFIG"}
 
 # A stamp says that .venv holds what a list of requirements wants. Its name carries the digest of the lists, so an edited
 # list is another stamp. A .venv whose Python does not start (moved, or the system's was upgraded) has no stamp that counts.
@@ -87,7 +89,7 @@ extras: $(EXTRA) ## the optional packages: ONNX, Kaggle, timm, .7z, DICOM, BSON,
 # Two runs, since the data root is listed when the Snakefile is read.
 solar: override CONFIG := examples/solar_cells.yaml
 solar: $(SOLAR) ## a real job out of the package registry (CC BY-NC-SA 4.0): defects of solar cells, scored
-	@.venv/bin/python scripts/unlock.py && .venv/bin/python -m snakemake solar_cells --cores "$$CORES"
+	@.venv/bin/python scripts/unlock.py && $(home) && .venv/bin/python -m snakemake solar_cells --cores "$$CORES"
 	@$(look) && $(call snakemake,submission)
 	@.venv/bin/python scripts/score_held_back.py data/solar_cells/held_back.csv results/solar_cells/submission.csv
 
@@ -123,7 +125,7 @@ doctor: $(READY) ## what this machine and the run of CONFIG= lack, and what is d
 	@.venv/bin/python scripts/doctor.py $${CONFIG:+"$$CONFIG"}
 
 unlock: $(READY) ## release the lock that a killed run left (when no run goes on in this folder)
-	@.venv/bin/python -m snakemake --unlock $${CONFIG:+--configfile "$$CONFIG"}
+	@$(home) && .venv/bin/python -m snakemake --unlock $${CONFIG:+--configfile "$$CONFIG"}
 
 audit: $(TOOLS) ## known vulnerabilities of the pinned packages (asks the Python package index for its advisories)
 	.venv/bin/python -m pip_audit --strict --no-deps --disable-pip $(foreach list,$(LISTS) envs/requirements-bench.txt envs/requirements-solar.txt,--requirement $(list))
@@ -162,7 +164,7 @@ $(TOOLS): $(BROKEN) | $(READY)
 # half for a whole one. `.installing` stands while pip works; the stamp is written last.
 define install
 set -e; mkdir -p .setup; \
-if command -v flock >/dev/null 2>&1; then exec 9>.setup/lock; flock -n 9 || { echo "waiting for another make's set-up"; flock 9; }; fi; \
+if command -v flock >/dev/null 2>&1; then exec 9>.setup/lock; flock -n 9 || [ $$? != 1 ] || { echo "waiting for another make's set-up"; flock 9; }; fi; \
 if .venv/bin/python -c 'import pip' 2>/dev/null; then if [ -e .venv/.installing ]; then rm -rf .venv; fi; else rm -rf .venv; fi; \
 if [ ! -e $@ ]; then \
   if [ ! -e .venv ]; then \

@@ -49,12 +49,15 @@ from eightfold.upkeep.check_first import hold_back
 from eightfold.upkeep import memory
 from eightfold.upkeep.gpu_limit import limit_gpus
 from eightfold.upkeep.lock import hold as hold_folder
+from eightfold.upkeep.temporary import choose_folder
 from eightfold.config.jobs import DIVIDED, jobs_of, jobs_of_all_targets
 from eightfold.config.plan import CACHE, Plan, installed
 from eightfold.core.provenance import code_digest
 from eightfold.core.shards import names
 
 try:
+    if moved := choose_folder(".snakemake/tmp"):
+        print(moved, file=sys.stderr, flush=True)
     config_files = [Path(path) for path in workflow.overwrite_configfiles] or [Path("config.yaml")]
     for config_file in filter(Path.is_file, config_files):  # a module's config has no file of its own
         check_yaml_file(config_file)

@@ -98,6 +98,20 @@ def test_progress_writes_no_bar_where_there_is_no_terminal(tmp_path):
     assert "counting: 3 of 3 images" in log
 
 
+def test_a_file_system_without_locks_stops_no_job(tmp_path):
+    """As some network file systems are; each job died by it."""
+    body = """
+import errno, fcntl
+def none(*_):
+    raise OSError(errno.ENOLCK, 'No locks available')
+fcntl.flock = none
+with job('logs/a.log'):
+    log.info('working')
+"""
+    status, console, log = run(tmp_path, body)
+    assert status == 0 and console == "working\n" and "done in" in log
+
+
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_end_it_ends_and_says_how_to_go_on(tmp_path, asked):
     process = start(tmp_path, "with job('logs/a.log'):\n    open('up', 'w')\n    time.sleep(60)\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pipeline import changed
+from pipeline import Checkout, changed
 
 from eightfold.core import files, tensors
 from eightfold.core.devices import Device
@@ -91,6 +91,21 @@ def test_what_a_killed_job_left_half_written_goes_with_the_next_write(tmp_path):
 
 
 # ---- through Snakemake
+
+
+def test_a_full_folder_for_temporary_files_is_replaced(tmp_path):
+    """Snakemake's scheduler writes where TMPDIR says, and died with a traceback."""
+    checkout = Checkout.new(tmp_path / "checkout")
+    with small_disk(tmp_path / "disk", "64k"):
+        with contextlib.suppress(OSError), open(tmp_path / "disk" / "fill", "wb") as file:
+            for _ in range(1000):
+                file.write(bytes(4096))
+                file.flush()
+        command = checkout.command("look", "explore")
+        environment = {**checkout.environment, "TMPDIR": str(tmp_path / "disk")}
+        done = subprocess.run(command, cwd=checkout.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr + done.stdout, done.stderr
+    assert f"{tmp_path / 'disk'}: no room for temporary files" in done.stderr
 
 
 def test_the_workflow_on_a_full_and_on_a_read_only_disk_goes_on_when_it_is_mended(finished, tmp_path):

@@ -25,7 +25,8 @@ ODD = [
 ]
 # Stands for .venv's Python: it notes what it is called with, and says that it is whole where it is asked.
 NOTES = f"""#!{sys.executable} -SE
-import json, sys
+import json, os, sys
+open("cache", "w").write(os.environ.get("XDG_CACHE_HOME", ""))
 if sys.argv[1] == "-c":
     print("whole")
 else:
@@ -126,3 +127,13 @@ def test_the_checks_before_a_run_are_of_one_config(room):
     assert [call[0] for call in snakemake_calls(room, "report", "CONFIG=a/b.yaml")] == ["look", "report"]
     assert [call[0] for call in snakemake_calls(room, "report", "CONFIG=a/b.yaml")] == ["report"]
     assert [call[0] for call in snakemake_calls(room, "report", "CONFIG=c.yaml")] == ["look", "report"]
+
+
+def test_where_the_home_folder_cannot_be_written_its_caches_are_kept_here(room, tmp_path, monkeypatch):
+    """Snakemake makes ~/.cache/snakemake before it reads a Snakefile, and died of a home that is not there."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for home, expected in {str(tmp_path): "", "/proc/nobody": str(room / ".snakemake/cache")}.items():
+        snakemake_calls(room, "report", HOME=home)
+        assert (room / "cache").read_text() == expected
+    snakemake_calls(room, "report", HOME="/proc/nobody", XDG_CACHE_HOME=str(tmp_path))
+    assert (room / "cache").read_text() == str(tmp_path)

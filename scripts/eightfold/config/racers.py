@@ -63,8 +63,9 @@ def default_racers(known: Sequence[str], gpu: bool) -> list[str]:
 
 def is_on_disk(arch: str) -> bool:
     """Whether torchvision, or timm, has downloaded weights of a network on this machine."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # both packages take it so
     if arch.startswith("timm/"):
-        hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface") / "hub"
+        hub = Path(os.environ.get("HF_HOME") or cache / "huggingface") / "hub"
         return any(hub.glob(f"models--timm--{arch.removeprefix('timm/')}*/snapshots/*/*"))
-    home = Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch")
+    home = Path(os.environ.get("TORCH_HOME") or cache / "torch")
     return any((home / "hub" / "checkpoints").glob(f"{arch}-*.pth"))

@@ -100,6 +100,8 @@ def _alone(log_path: Path) -> Iterator[None]:
         except BlockingIOError:
             log.warning("another process is doing this very job; waiting for it to end (%s)", file.name)
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: the job goes on without one
+            pass
         yield
 
 

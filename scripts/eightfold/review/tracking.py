@@ -72,7 +72,8 @@ def _mlflow(store: str | os.PathLike) -> Iterator:
     store = Path(store).absolute()
     store.parent.mkdir(parents=True, exist_ok=True)
     with open(store.with_name(f".{store.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield MlflowClient(tracking_uri=f"sqlite:///{store}")
 
 
