@@ -246,6 +246,24 @@ def test_archives_in_archives_become_folders_once(tmp_path):
     assert found == ["labels.csv", "more.7z", "test/3.jpg", "train/1.jpg", "train/2.jpg"]
 
 
+def test_what_macos_leaves_in_an_archive_is_left_there(tmp_path):
+    """Beside it the folder train/ was not alone in train.zip, and became a class of its own."""
+    inside = {
+        "train/a/1.jpg": "1",
+        "train/b/2.jpg": "2",
+        "train/b/._2.jpg": "?",
+        "__MACOSX/train/b/._2.jpg": "?",
+        ".DS_Store": "?",
+    }
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.zip").write_bytes(zipped(inside))
+    assert unpack.unpack_within(tmp_path / "data") == []
+    found = sorted(
+        path.relative_to(tmp_path / "data").as_posix() for path in (tmp_path / "data").rglob("*") if path.is_file()
+    )
+    assert found == ["train/a/1.jpg", "train/b/2.jpg"]
+
+
 # ---- the whole way, through Snakemake
 
 ROOT = Path(__file__).parents[2]

@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 from eightfold.core.files import UserError
+from eightfold.core.listing import is_litter
 from eightfold.raw.archives import parts_of, zip_refusal
 
 CHUNK = 1 << 20
@@ -20,6 +21,12 @@ def _target(archive: Path, member: zipfile.ZipInfo, folder: Path) -> Path:
     return folder.joinpath(*parts_of(member.filename))
 
 
+def _is_left_behind(member: zipfile.ZipInfo) -> bool:
+    """Whether a member is what a system leaves behind, as macOS does with __MACOSX beside the one folder of an archive."""
+    parts = parts_of(member.filename)
+    return ".." not in parts and any(map(is_litter, parts))
+
+
 def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> int:
     """Unpack a .zip into a new ``folder``, whole or not at all; the number of its files. Checksums are verified.
 
@@ -30,7 +37,7 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> int:
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         with zipfile.ZipFile(archive) as file:
-            members = [member for member in file.infolist() if not member.is_dir()]
+            members = [member for member in file.infolist() if not member.is_dir() and not _is_left_behind(member)]
             targets = {_target(archive, member, temporary): member for member in members}
             wanted = sum(member.file_size for member in members)
             room = shutil.disk_usage(archive.parent).free
