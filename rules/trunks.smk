@@ -2,29 +2,6 @@
 # those of the network that is chosen are there already when the run is made.
 
 
-def get_of_racers(name):
-    """A file of each racer's linear stage in each fold that holds images out."""
-    return [f"{plan.run}/trunks/{racer}/fold{fold}/{name}" for racer in plan.racers for fold in plan.held_out]
-
-
-def get_of_their_networks(name):
-    """A file beside the starting trunk of each network of each racer."""
-    return [
-        f"{plan.weights_folder_of(arch, weights)}/{name}"
-        for racer in plan.racers.values()
-        for arch, weights in racer.parts
-    ]
-
-
-def get_their_activations(suffix):
-    """The plain activations of each network of each racer."""
-    return [f"{path}.{suffix}" for racer in plan.racers for path in plan.activations_of_racer(racer)]
-
-
-def get_activations_of_racer(suffix):
-    return lambda wildcards: [f"{path}.{suffix}" for path in plan.activations_of_racer(wildcards.racer)]
-
-
 use rule fit_linear as fit_linear_of_trunk with:
     input:
         **folds_files,
