@@ -19,6 +19,7 @@ from eightfold.review import insight
 from eightfold.train import linear
 from eightfold.train.stepping import Stepper
 
+pytestmark = pytest.mark.slow
 timm = pytest.mark.skipif(not plan.installed("timm"), reason="timm (envs/requirements-extra.txt) is not installed")
 CPU = Device(torch.device("cpu"), torch.float32)
 # A size in px that is small and that the network takes.

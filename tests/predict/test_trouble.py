@@ -17,6 +17,7 @@ from eightfold.train import training
 from eightfold.train.answers import compute_logits
 from eightfold.train.setting import How, Setting
 
+pytestmark = pytest.mark.slow
 CPU = Device(torch.device("cpu"), torch.float32)
 TRAIN, VALID, TEST = np.arange(300), np.arange(300, 500), np.arange(500, 1797)
 GOOD = {"augment": True, "first_view": 1, "cycles": 2, "cycle_len": 4, "cycle_mult": 1}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from eightfold.core.wording import number_text, share_text, time_text
 from eightfold.net import scoring
@@ -77,15 +77,16 @@ def text(rows: pd.DataFrame, images: int, size: int) -> str:
 
 
 def plot(rows: pd.DataFrame) -> str:
-    """SVG text: log loss over seconds, with a standard error either way, a name beside each dot."""
+    """SVG text: log loss over seconds, with a standard error either way, and beside each dot its place in the table."""
     fig, axes = plots.figure(6.4, 3.6)
     axes.errorbar(
         rows["seconds"], rows["log_loss"], rows["log_loss_se"].fillna(0), fmt="o", color=plots.BLUE, capsize=3
     )
-    for row in rows.to_dict("records"):
-        axes.annotate(row["network"], (row["seconds"], row["log_loss"]), xytext=(6, 4), textcoords="offset points")
+    for place, (seconds, loss) in enumerate(zip(rows["seconds"], rows["log_loss"], strict=True), 1):
+        axes.annotate(f"{place}", (seconds, loss), xytext=(6, 4), textcoords="offset points")
     axes.set(xscale="log", xlabel="seconds for activations and fit", ylabel="log loss of held-out images")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(color=plots.INK, alpha=0.12, linewidth=0.8)
     axes.margins(x=0.25, y=0.15)
