@@ -128,10 +128,10 @@ def test_spaces_within_names_are_no_separator():
 
 def test_what_does_not_fit_is_said_with_what_to_do(tmp_path):
     with pytest.raises(UserError, match="no images"):
-        guess.guess.infer(tmp_path)
+        guess.infer(tmp_path)
     write_images(tmp_path, "cats/1.png", "dogs/1.png", "test/1.png")
     with pytest.raises(UserError, match="one level deeper"):
-        guess.guess.infer(tmp_path)
+        guess.infer(tmp_path)
 
 
 def test_the_config_reference_is_that_of_the_schema():
