@@ -175,15 +175,15 @@ def test_a_class_that_the_sample_does_not_ask_for_is_left_out_and_one_label_stil
     kind, why = submission.infer_format(sample, BREEDS, "single", "auto")
     assert kind == "probabilities" and "2 of the 3 classes" in why
 
-    def told(p, kind="probabilities"):
+    def tabulated(p, kind="probabilities"):
         decisions = metrics.decide(p, BREEDS, False)
         answer = submission.tabulate(IDS, p, decisions, BREEDS, kind, sample, submission.Layout())
         write(tmp_path, answer, kind=kind, sample=sample)
         return answer.iloc[:, 1:].astype(float).to_numpy()
 
-    np.testing.assert_allclose(told(P), P[:, [2, 0]] / P[:, [2, 0]].sum(1, keepdims=True), atol=1e-9)
-    np.testing.assert_array_equal(told(np.array([[0, 1.0, 0], [1, 0, 0]])), [[0.5, 0.5], [0, 1]])
-    assert told(P, "zero_one").tolist() == [[0, 0], [0, 1]]
+    np.testing.assert_allclose(tabulated(P), P[:, [2, 0]] / P[:, [2, 0]].sum(1, keepdims=True), atol=1e-9)
+    np.testing.assert_array_equal(tabulated(np.array([[0, 1.0, 0], [1, 0, 0]])), [[0.5, 0.5], [0, 1]])
+    assert tabulated(P, "zero_one").tolist() == [[0, 0], [0, 1]]
 
 
 def test_tags_of_images_of_one_label_are_one_each():

@@ -12,10 +12,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from eightfold.config.racers import TOGETHER, Racer, racers_of
+from eightfold.config.racers import Racer, racers_of
 from eightfold.config.schedules import stage_epochs
 from eightfold.core.files import UserError, digest, fingerprint
 from eightfold.core.listing import Entry, data_files, files_below, listing_digest
+from eightfold.core.networks import PACKAGE, TOGETHER, is_path, networks_of
 from eightfold.core.shards import names, parts_for
 
 CACHE = "results/cache"
@@ -217,7 +218,7 @@ class Plan:
             settings["seed"] = self.config["seed"]
         if prints := [fingerprint(path) for path in each if os.path.isfile(path)]:
             settings["fingerprint"] = prints if len(prints) > 1 else prints[0]
-        if packages := [name.partition(":")[2] for name in each if name.startswith("package:")]:
+        if packages := [name.removeprefix(PACKAGE) for name in each if name.startswith(PACKAGE)]:
             settings["packages"] = {name: installed(name) for name in packages}
         return _sorted(settings)
 
@@ -229,8 +230,7 @@ class Plan:
     @property
     def starting_networks(self) -> list[tuple[str, str]]:
         """(arch, weights) of each network of the run."""
-        archs, weights = (as_list(self.config["model"][key]) for key in ("arch", "weights"))
-        return list(zip(archs, weights * len(archs) if len(weights) == 1 else weights, strict=True))
+        return networks_of(self.arch, self.config["model"]["weights"])
 
     @cached_property
     def weights_folder(self) -> str:
@@ -713,11 +713,7 @@ class Plan:
         _ = self.manifest_settings  # lists the data
         _ = self.racers  # names them
         for _, weights in self.starting_networks:
-            if (
-                not weights.startswith("package:")
-                and ("/" in weights or "." in weights)
-                and not os.path.isfile(weights)
-            ):
+            if is_path(weights) and not os.path.isfile(weights):
                 raise UserError(
                     f"model.weights: {weights} does not exist (give DEFAULT, IMAGENET1K_V1, none, the path of a file or "
                     "package:<name>)"

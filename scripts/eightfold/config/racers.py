@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eightfold.core.files import UserError
+from eightfold.core.networks import TOGETHER, networks_of
 
-TOGETHER = "+"
 # Compared where nothing is named: of a few megabytes for a CPU, and what a GPU has time for.
 SMALL = ["mobilenet_v3_large", "efficientnet_b0", "resnet34", "convnext_tiny"]
 LARGE = ["resnet50", "convnext_base", "vit_b_16", "efficientnet_v2_m", "timm/vit_base_patch14_dinov2.lvd142m"]
@@ -35,7 +35,7 @@ def racers_of(model: dict, asked: str | Sequence[str], gpu: bool) -> list[Racer]
     weights = model["weights"]
     archs = [model["arch"]] if isinstance(model["arch"], str) else model["arch"]
     together = TOGETHER.join(archs)
-    own = tuple(zip(archs, [weights] * len(archs) if isinstance(weights, str) else weights, strict=False))
+    own = tuple(networks_of(together, weights))
     found = {together: Racer(together, own)}
     known = dict(own)
     words = asked.split() if isinstance(asked, str) else asked

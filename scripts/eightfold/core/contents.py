@@ -39,7 +39,7 @@ def write_index(
 def changed_files(path: str | os.PathLike, root: str, entries: list[Entry], progress) -> list[str]:
     """Names of the files that are in the index with other content; sorted. Files that were only touched are noted there.
 
-    Files that came or went are no matter of this: the listing tells of them. Empty where there is no index.
+    Files that came or went are no matter of this: the listing has them. Empty where there is no index.
     """
     if not entries:
         return []

@@ -1,6 +1,5 @@
 """The weights that a trunk starts from: random, published, or of a file."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, files
@@ -11,10 +10,10 @@ from torch import nn
 
 from eightfold.core import tensors
 from eightfold.core.files import UserError
+from eightfold.core.networks import PACKAGE, TOGETHER, is_path, networks_of
 from eightfold.net import timm_nets, torchvision_nets
-from eightfold.net.trunks import TOGETHER, SeveralTrunks, Trunk, trunk_of
+from eightfold.net.trunks import SeveralTrunks, Trunk, trunk_of
 
-PACKAGE = "package:"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -28,11 +27,9 @@ def pretrained(
     several networks, a+b, one for each or the same for all. Raises UserError for weights that do not fit or cannot be had.
     """
     if TOGETHER in arch:
-        names = arch.split(TOGETHER)
-        each = [weights] * len(names) if isinstance(weights, str) else weights
-        found = [pretrained(name, of_it, seed) for name, of_it in zip(names, each, strict=True)]
+        found = [pretrained(name, of_it, seed) for name, of_it in networks_of(arch, weights)]
         return SeveralTrunks([trunk for trunk, *_ in found], [mean_std for _, *mean_std in found]), *found[0][1:]
-    weights = weights if isinstance(weights, str) else weights[0]
+    ((arch, weights),) = networks_of(arch, weights)
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     if timm_nets.is_timm(arch):
         mean, std = timm_nets.expected(timm_nets.outline(arch))
@@ -44,7 +41,7 @@ def pretrained(
             return trunk_of(arch), mean, std
     if weights.startswith(PACKAGE):
         return trunk_of(arch, _load_weights_file(arch, _file_of_package(weights.removeprefix(PACKAGE)))), mean, std
-    if os.sep in weights or "." in weights:
+    if is_path(weights):
         return trunk_of(arch, _load_weights_file(arch, weights)), mean, std
     if timm_nets.is_timm(arch):
         if weights != "DEFAULT":

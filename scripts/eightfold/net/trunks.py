@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from eightfold.core.files import UserError
+from eightfold.core.networks import TOGETHER
 from eightfold.net import timm_nets, torchvision_nets
 
-TOGETHER = "+"  # between the names of several networks
 _NEAREST = 64  # px either way in which a size that fits is looked for
 
 

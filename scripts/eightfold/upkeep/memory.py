@@ -25,7 +25,7 @@ UNKNOWN = "made of something else, or by nobody knows what"  # the params of wha
 
 
 class Recalled(NamedTuple):
-    """``restored``: files whose record was given back. ``unknown``: files that no record tells anything of. ``changed``:
+    """``restored``: files whose record was given back. ``unknown``: files that have no record. ``changed``:
     files that were made from other inputs, by the first such input."""
 
     restored: list[str]
